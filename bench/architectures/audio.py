@@ -1,0 +1,257 @@
+"""Speech and sound: encoders of raw waves and of spectrograms, codecs, vocoders."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bench.architectures.architecture import Architecture, MakeInputs, from_config
+from bench.architectures.encoder_decoder import BART_SIZES
+from bench.architectures.inputs import noise, padding, sound, together, tokens
+
+_FAMILY = "audio"
+_WAVES = {
+    "vocab_size": 32,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "conv_dim": [16, 16],
+    "conv_stride": [5, 4],
+    "conv_kernel": [10, 4],
+    "num_feat_extract_layers": 2,
+    "num_conv_pos_embeddings": 8,
+    "num_conv_pos_embedding_groups": 4,
+    "apply_spec_augment": False,
+}
+_WHISPER = BART_SIZES | {
+    "num_mel_bins": 8,
+    "max_source_positions": 16,
+    "max_target_positions": 32,
+}
+
+
+def _waves(
+    name: str, model: str, inputs: MakeInputs | None = None, **settings: Any
+) -> Architecture:
+    """A model of raw sound in the manner of wav2vec 2.0."""
+    make = from_config(model, **(_WAVES | settings))
+    return Architecture(name, _FAMILY, make, inputs or sound(), (2, 400), (3, 640))
+
+
+def _sound(
+    name: str,
+    model: str,
+    inputs: MakeInputs,
+    example: tuple[int, int] = (2, 16),
+    other: tuple[int, int] = (3, 24),
+    **settings: Any,
+) -> Architecture:
+    return Architecture(name, _FAMILY, from_config(model, **settings), inputs, example, other)
+
+
+def audio_models() -> list[Architecture]:
+    """wav2vec 2.0 and descendants, Whisper, conformers, codecs and vocoders."""
+    mel = noise("input_features", "batch", 8, 32)
+    targets = tokens("decoder_input_ids", None, fixed_length=6)
+    return [
+        _waves("wav2vec2", "Wav2Vec2Model"),
+        _waves("wav2vec2-ctc", "Wav2Vec2ForCTC", together(sound(), padding())),
+        _waves(
+            "wav2vec2-stable-norm",
+            "Wav2Vec2Model",
+            do_stable_layer_norm=True,
+            feat_extract_norm="layer",
+        ),
+        _waves("wav2vec2-conformer", "Wav2Vec2ConformerModel", position_embeddings_type="rotary"),
+        _waves("hubert", "HubertModel"),
+        _waves("wavlm", "WavLMModel", num_buckets=16, max_bucket_distance=32),
+        _waves("unispeech", "UniSpeechModel"),
+        _waves("unispeech-sat", "UniSpeechSatModel"),
+        _waves("data2vec-audio", "Data2VecAudioModel", conv_pos_kernel_size=3),
+        _waves("sew", "SEWModel", squeeze_factor=2),
+        _waves(
+            "sew-d",
+            "SEWDModel",
+            squeeze_factor=2,
+            position_buckets=16,
+            share_att_key=True,
+            pos_att_type=["p2c", "c2p"],
+            max_position_embeddings=64,
+        ),
+        _sound(
+            "wav2vec2-bert",
+            "Wav2Vec2BertModel",
+            noise("input_features", "batch", "length", 16),
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            intermediate_size=64,
+            feature_projection_input_dim=16,
+            apply_spec_augment=False,
+        ),
+        _sound(
+            "audio-spectrogram-transformer",
+            "ASTModel",
+            noise("input_values", "batch", 24, 16),
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            intermediate_size=64,
+            patch_size=4,
+            frequency_stride=4,
+            time_stride=4,
+            max_length=24,
+            num_mel_bins=16,
+        ),
+        _sound("whisper", "WhisperForConditionalGeneration", together(mel, targets), **_WHISPER),
+        _sound(
+            "whisper-no-cache",
+            "WhisperForConditionalGeneration",
+            together(mel, targets),
+            use_cache=False,
+            **_WHISPER,
+        ),
+        _sound("whisper-encoder", "WhisperForAudioClassification", mel, **_WHISPER),
+        _sound(
+            "speech-to-text",
+            "Speech2TextForConditionalGeneration",
+            together(noise("input_features", "batch", "length", 8), targets),
+            input_feat_per_channel=8,
+            conv_channels=16,
+            max_source_positions=32,
+            max_target_positions=32,
+            **{k: v for k, v in BART_SIZES.items() if k != "max_position_embeddings"},
+        ),
+        _sound(
+            "moonshine",
+            "MoonshineForConditionalGeneration",
+            together(sound(), targets),
+            (2, 1600),
+            (3, 2400),
+            hidden_size=32,
+            intermediate_size=64,
+            vocab_size=96,
+            encoder_num_hidden_layers=2,
+            decoder_num_hidden_layers=2,
+            encoder_num_attention_heads=4,
+            decoder_num_attention_heads=4,
+            pad_token_id=0,
+            bos_token_id=1,
+            eos_token_id=2,
+            decoder_start_token_id=1,
+        ),
+        _sound(
+            "clap-audio",
+            "ClapAudioModelWithProjection",
+            noise("input_features", "batch", 1, 64, 16),
+            hidden_size=16,
+            patch_embeds_hidden_size=8,
+            spec_size=32,
+            num_mel_bins=16,
+            window_size=2,
+            depths=[1, 1],
+            num_attention_heads=[2, 2],
+            num_hidden_layers=2,
+            patch_size=4,
+            patch_stride=[4, 4],
+            projection_dim=16,
+            enable_fusion=False,
+        ),
+        _sound(
+            "univnet",
+            "UnivNetModel",
+            noise("input_features", "batch", "length", 8),
+            num_mel_bins=8,
+            model_in_channels=8,
+            model_hidden_channels=8,
+            kernel_predictor_hidden_channels=8,
+            kernel_predictor_conv_size=3,
+            resblock_kernel_sizes=[3],
+            resblock_stride_sizes=[4],
+            resblock_dilation_sizes=[[1, 3]],
+        ),
+        _sound(
+            "hifi-gan",
+            "SpeechT5HifiGan",
+            noise("spectrogram", "batch", "length", 8),
+            model_in_dim=8,
+            upsample_initial_channel=16,
+            upsample_rates=[2, 2],
+            upsample_kernel_sizes=[4, 4],
+            resblock_kernel_sizes=[3],
+            resblock_dilation_sizes=[[1, 3]],
+        ),
+        _sound(
+            "encodec",
+            "EncodecModel",
+            noise("input_values", "batch", 1, "length"),
+            (2, 64),
+            (3, 96),
+            hidden_size=16,
+            num_filters=4,
+            num_residual_layers=1,
+            upsampling_ratios=[4, 2],
+            codebook_size=16,
+            codebook_dim=16,
+            num_lstm_layers=1,
+            target_bandwidths=[24.0],
+            sampling_rate=24000,
+        ),
+        _sound(
+            "dac",
+            "DacModel",
+            noise("input_values", "batch", 1, "length"),
+            (2, 64),
+            (3, 96),
+            encoder_hidden_size=8,
+            decoder_hidden_size=32,
+            downsampling_ratios=[2, 4],
+            upsampling_ratios=[4, 2],
+            n_codebooks=2,
+            codebook_size=16,
+            codebook_dim=4,
+            hidden_size=32,
+        ),
+        _sound(
+            "fastspeech2-conformer",
+            "FastSpeech2ConformerModel",
+            tokens(),
+            vocab_size=96,
+            hidden_size=32,
+            num_mel_bins=8,
+            encoder_layers=1,
+            decoder_layers=1,
+            encoder_num_attention_heads=2,
+            decoder_num_attention_heads=2,
+            encoder_linear_units=32,
+            decoder_linear_units=32,
+            duration_predictor_channels=16,
+            energy_predictor_channels=16,
+            pitch_predictor_channels=16,
+            speech_decoder_postnet_units=16,
+            speech_decoder_postnet_layers=2,
+        ),
+        _sound(
+            "vits",
+            "VitsModel",
+            tokens(),
+            vocab_size=96,
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            ffn_dim=32,
+            flow_size=32,
+            spectrogram_bins=9,
+            upsample_initial_channel=16,
+            upsample_rates=[2, 2],
+            upsample_kernel_sizes=[4, 4],
+            resblock_kernel_sizes=[3],
+            resblock_dilation_sizes=[[1, 3]],
+            prior_encoder_num_flows=2,
+            prior_encoder_num_wavenet_layers=1,
+            posterior_encoder_num_wavenet_layers=1,
+            depth_separable_num_layers=1,
+            duration_predictor_num_flows=2,
+            duration_predictor_filter_channels=32,
+        ),
+    ]

@@ -1,0 +1,6 @@
+"""From a model to a Program: the graph, its interface and the facts it rests on."""
+
+from graphopt.capture.capture import capture
+from graphopt.capture.program import Program
+
+__all__ = ["Program", "capture"]

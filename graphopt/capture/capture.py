@@ -1,0 +1,164 @@
+"""Capturing a model: choose the mode to trace in, trace, read the graph, gather the facts."""
+
+from typing import Any
+
+import sympy
+import torch
+
+from graphopt.capture.program import Program
+from graphopt.capture.reader import plain_expression, read
+from graphopt.capture.tracing import Call, Trace, trace
+from graphopt.capture.watch import Watch
+from graphopt.guards import MODES, AttributeFact, Facts, ModeFact, NumberFact, StateFact, TensorFact
+from graphopt.ir.graph import Graph, State
+from graphopt.ir.literal import Lit
+from graphopt.ir.types import SymType, TensorType
+
+
+def capture(
+    model: torch.nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    dynamic_shapes: Any = None,
+) -> Program:
+    """Captures one example call of a model.
+
+    The trace runs with gradients on, so that `no_grad` regions stand in the graph and it serves both
+    grad modes; where forward asks for the mode, it runs in the caller's and the mode becomes a guard.
+
+    Raises Unsupported, with the source line and the remedy, where the call cannot be kept exactly. The
+    model and the arguments are left as they were.
+    """
+    call = Call.of(model, args, kwargs)
+    with torch.inference_mode(False), torch.set_grad_enabled(True):
+        traced = trace(model, call, dynamic_shapes)
+    if traced.watch.reads_grad_mode and not torch.is_grad_enabled():
+        with torch.inference_mode(False), torch.set_grad_enabled(False):
+            traced = trace(model, call, dynamic_shapes)
+    graph, constants = read(traced.program, model)
+    return Program(graph, traced.interface, _facts(model, call, traced, graph), constants)
+
+
+def _facts(model: torch.nn.Module, call: Call, traced: Trace, graph: Graph) -> Facts:
+    watch = traced.watch
+    inputs = {e.source.index: e.value for e in graph.inputs if not isinstance(e.source, State)
+              and hasattr(e.source, "index")}  # fmt: skip
+    arguments = tuple(
+        _argument_fact(leaf, inputs[i].type, watch) for i, leaf in enumerate(call.leaves)
+    )
+    skipped = () if watch.reads_grad_mode else ("grad mode", "inference mode")
+    return Facts(
+        interface=traced.interface,
+        arguments=arguments,
+        constraints=tuple(_constraints(traced)),
+        state=_state_facts(model, graph, watch),
+        attributes=_attribute_facts(model, watch),
+        modules=tuple(
+            (path, name) for path, module in model.named_modules() for name in module._modules
+        ),
+        modes=tuple(ModeFact(mode, read()) for mode, read in MODES.items() if mode not in skipped),
+    )
+
+
+def _argument_fact(leaf: Any, kind: Any, watch: Watch) -> TensorFact | NumberFact:
+    if isinstance(kind, SymType):
+        assert kind.expr is not None
+        return NumberFact(type(leaf), kind.expr)
+    assert isinstance(kind, TensorType)
+    dynamic = not kind.is_static
+    return TensorFact(
+        kind=type(leaf),
+        dtype=leaf.dtype,
+        device=leaf.device,
+        layout=leaf.layout,
+        shape=kind.shape if dynamic else tuple(leaf.shape),
+        strides=None if leaf.layout is not torch.strided else kind.strides if dynamic else leaf.stride(),
+        conjugated=leaf.is_conj(),
+        negated=leaf.is_neg(),
+        offset=leaf.storage_offset() if watch.reads_offset else None,
+        requires_grad=leaf.requires_grad if watch.reads_grad else None,
+    )
+
+
+def _constraints(traced: Trace) -> list[sympy.Basic]:
+    """What must hold of the symbols: torch.export's guards, and ranges (which it does not enforce)."""
+    found: list[sympy.Basic] = []
+    for symbol, bounds in traced.program.range_constraints.items():
+        if str(symbol).startswith("u"):  # a size known inside the graph only
+            continue
+        plain = sympy.Symbol(str(symbol), integer=True)
+        found.append(plain >= max(2, int(bounds.lower)))
+        if bounds.upper.is_Integer:
+            found.append(plain <= int(bounds.upper))
+    for value in (node.meta.get("val") for node in traced.program.graph.nodes):
+        if isinstance(value, torch.Tensor):
+            environment = getattr(value.fake_mode, "shape_env", None)  # type: ignore[attr-defined]
+            for guard in environment.guards if environment is not None else ():
+                found.append(plain_expression(guard.expr))
+            break
+    return [c for c in found if c not in (sympy.true, True)]
+
+
+def _state_facts(model: torch.nn.Module, graph: Graph, watch: Watch) -> tuple[StateFact, ...]:
+    names: dict[int, list[str]] = {}
+    for path, tensor in (
+        *model.named_parameters(remove_duplicate=False),
+        *model.named_buffers(remove_duplicate=False),
+    ):
+        names.setdefault(id(tensor), []).append(path)
+    facts: list[StateFact] = []
+    for entry in graph.inputs:
+        source = entry.source
+        if not isinstance(source, State):
+            continue
+        tensor = _state_tensor(model, source)
+        paths = [path for path in names.get(id(tensor), ()) if path != source.path]
+        plain = tensor.layout is torch.strided and not tensor.is_contiguous()
+        facts.append(
+            StateFact(
+                paths=(source.path, *paths),
+                kind=type(tensor),
+                dtype=tensor.dtype,
+                device=tensor.device,
+                shape=tuple(tensor.shape),
+                strides=tensor.stride() if plain else None,
+                requires_grad=tensor.requires_grad if watch.reads_grad else None,
+            )
+        )
+    return tuple(facts)
+
+
+def _state_tensor(model: torch.nn.Module, source: State) -> torch.Tensor:
+    parent, _, name = source.path.rpartition(".")
+    tensor = getattr(model.get_submodule(parent), name)
+    assert isinstance(tensor, torch.Tensor)
+    return tensor
+
+
+def _attribute_facts(model: torch.nn.Module, watch: Watch) -> tuple[AttributeFact, ...]:
+    holders = _holders(model)
+    found: list[AttributeFact] = []
+    for (holder_id, name), (holder, value) in watch.attributes.items():
+        path = holders.get(holder_id)
+        if path is not None and name in vars(holder):
+            found.append(AttributeFact(path, name, Lit(value)))  # type: ignore[arg-type]
+    return tuple(found)
+
+
+def _holders(model: torch.nn.Module) -> dict[int, tuple[str, ...]]:
+    """How to reach every sub-module and every object that one holds, by id."""
+    found: dict[int, tuple[str, ...]] = {}
+    pending: list[tuple[tuple[str, ...], Any]] = [
+        (tuple(path.split(".")) if path else (), module) for path, module in model.named_modules()
+    ]
+    found.update((id(module), path) for path, module in pending)
+    while pending:
+        path, holder = pending.pop()
+        for name, value in vars(holder).items():
+            opened = type(getattr(value, "__dict__", None)) is dict and not isinstance(
+                value, torch.Tensor | torch.nn.Module | type
+            )
+            if opened and id(value) not in found:
+                found[id(value)] = (*path, name)
+                pending.append(((*path, name), value))
+    return found

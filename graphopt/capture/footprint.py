@@ -1,0 +1,216 @@
+"""What tracing must not leave behind: the Python state that forward can reach, and global modes.
+
+A footprint is taken before and compared after. A difference is a side effect that a graph would lose.
+"""
+
+import random
+import types
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+_CONTAINERS = (list, dict, set, deque)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One entry of one reachable object that differs: the key's value was `before`, is `after`."""
+
+    owner: str
+    holder: Any  # the list, dict, set or deque that changed
+    key: object
+    before: object
+    after: object
+
+
+MISSING = object()
+
+
+class PythonState:
+    """A shallow copy of every list, dictionary, set and attribute dictionary reachable from some roots."""
+
+    def __init__(self, roots: dict[str, object]) -> None:
+        self._taken: dict[int, tuple[str, Any, Any]] = {}  # by id; the holder is kept alive
+        pending: list[tuple[str, object]] = list(roots.items())
+        seen: set[int] = set()
+        keep: list[object] = []
+        while pending:
+            name, thing = pending.pop()
+            if id(thing) in seen or not _may_change(thing):
+                continue
+            seen.add(id(thing))
+            keep.append(thing)
+            if isinstance(thing, _CONTAINERS):
+                self._taken[id(thing)] = (name, thing, thing.copy())
+            attributes = getattr(thing, "__dict__", None)
+            if type(attributes) is dict and not isinstance(thing, type | types.FunctionType):
+                self._taken[id(attributes)] = (name, attributes, attributes.copy())
+            pending.extend(_children(name, thing))
+        self._keep = keep
+
+    def changes(self) -> Iterator[Change]:
+        """Every entry that is not the object it was."""
+        for name, holder, before in self._taken.values():
+            yield from _compare(name, holder, before)
+
+    def restore(self) -> None:
+        """Puts every holder's former contents back."""
+        for _, holder, before in self._taken.values():
+            if any(True for _ in _compare("", holder, before)):
+                _refill(holder, before)
+
+
+def _refill(holder: Any, before: Any) -> None:
+    if isinstance(holder, list):
+        holder[:] = before
+        return
+    holder.clear()
+    holder.extend(before) if isinstance(holder, deque) else holder.update(before)
+
+
+def _may_change(thing: object) -> bool:
+    return not isinstance(
+        thing,
+        torch.Tensor
+        | types.ModuleType
+        | types.BuiltinFunctionType
+        | str
+        | bytes
+        | int
+        | float
+        | complex
+        | type
+        | None,
+    )
+
+
+def _children(name: str, thing: Any) -> Iterator[tuple[str, object]]:
+    if isinstance(thing, dict):
+        for key, value in list(thing.items()):
+            yield f"{name}[{key!r}]", value
+    elif isinstance(thing, list | tuple | deque):
+        for i, value in enumerate(thing):
+            yield f"{name}[{i}]", value
+    elif isinstance(thing, torch.nn.Module):
+        for key, value in list(vars(thing).items()):
+            if key == "_modules":
+                for child, module in value.items():
+                    yield f"{name}.{child}", module
+                yield f"{name}._modules", value
+            else:
+                yield f"{name}.{key}", value
+    elif type(getattr(thing, "__dict__", None)) is dict and not isinstance(thing, types.FunctionType):
+        for key, value in list(vars(thing).items()):
+            yield f"{name}.{key}", value
+
+
+def _compare(name: str, holder: Any, before: Any) -> Iterator[Change]:
+    if isinstance(holder, dict):
+        for key in [*before, *(key for key in holder if key not in before)]:
+            old, new = before.get(key, MISSING), holder.get(key, MISSING)
+            if old is not new and not _equal_constants(old, new):
+                yield Change(f"{name}.{key}" if isinstance(key, str) else f"{name}[{key!r}]",
+                             holder, key, old, new)  # fmt: skip
+    elif isinstance(holder, set):
+        if holder != before:
+            yield Change(name, holder, None, before, set(holder))
+    elif len(holder) != len(before):
+        yield Change(name, holder, None, before, holder.copy())
+    else:
+        for i, (old, new) in enumerate(zip(before, holder, strict=True)):
+            if old is not new and not _equal_constants(old, new):
+                yield Change(f"{name}[{i}]", holder, i, old, new)
+
+
+def _equal_constants(old: object, new: object) -> bool:
+    """Whether two constants are interchangeable: equal, of one type, and immutable all through."""
+    if type(old) is not type(new):
+        return False
+    if isinstance(old, tuple) and isinstance(new, tuple):
+        return len(old) == len(new) and all(map(_equal_constants, old, new))
+    return isinstance(old, str | bytes | int | float | complex | torch.dtype | torch.device | torch.Size) and (
+        old == new
+    )
+
+
+def function_roots(name: str, function: Any) -> dict[str, object]:
+    """The containers and objects that a Python function closes over or reads as globals, by name."""
+    roots: dict[str, object] = {}
+    pending = [(name, function)]
+    seen: set[int] = set()
+    while pending:
+        prefix, current = pending.pop()
+        current = getattr(current, "__func__", current)
+        code = getattr(current, "__code__", None)
+        if code is None or id(current) in seen:
+            continue
+        seen.add(id(current))
+        for variable, cell in zip(code.co_freevars, current.__closure__ or (), strict=True):
+            try:
+                value = cell.cell_contents
+            except ValueError:  # the cell is still empty
+                continue
+            if isinstance(value, types.FunctionType):
+                pending.append((f"{prefix}.{variable}", value))
+            else:
+                roots[f"{variable} (closed over by {prefix})"] = value
+        for variable in code.co_names:
+            value = current.__globals__.get(variable)
+            if isinstance(value, _CONTAINERS):
+                roots[f"global {variable}"] = value
+    return roots
+
+
+class GlobalState:
+    """Random states, modes and thread counts of the process, to be put back as they were."""
+
+    def __init__(self) -> None:
+        self._torch = torch.get_rng_state()
+        self._cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+        self._random = random.getstate()
+        self._numpy = np.random.get_state()
+        self._grad = torch.is_grad_enabled()
+        self._dtype = torch.get_default_dtype()
+        self._threads = torch.get_num_threads()
+        self._deterministic = torch.are_deterministic_algorithms_enabled()
+
+    def changes(self) -> list[str]:
+        """The names of what is no more as it was."""
+        found: list[str] = []
+        if not torch.equal(self._torch, torch.get_rng_state()):
+            found.append("torch's random state")
+        if self._cuda and not all(map(torch.equal, self._cuda, torch.cuda.get_rng_state_all())):
+            found.append("the GPU's random state")
+        if self._random != random.getstate():
+            found.append("the random state of Python's random module")
+        if repr(self._numpy) != repr(np.random.get_state()):
+            found.append("numpy's random state")
+        if self._grad != torch.is_grad_enabled():
+            found.append("the grad mode")
+        if self._dtype != torch.get_default_dtype():
+            found.append("the default dtype")
+        if self._threads != torch.get_num_threads():
+            found.append("the thread count")
+        if self._deterministic != torch.are_deterministic_algorithms_enabled():
+            found.append("the determinism flag")
+        return found
+
+    def restore(self) -> None:
+        """Puts everything back."""
+        changed = self.changes()
+        if not changed:
+            return
+        torch.set_rng_state(self._torch)
+        if self._cuda:
+            torch.cuda.set_rng_state_all(self._cuda)
+        random.setstate(self._random)
+        np.random.set_state(self._numpy)
+        torch.set_grad_enabled(self._grad)
+        torch.set_default_dtype(self._dtype)
+        if torch.get_num_threads() != self._threads:
+            torch.set_num_threads(self._threads)
+        torch.use_deterministic_algorithms(self._deterministic)

@@ -1,0 +1,270 @@
+"""Running torch.export over a model whose arguments and results may be any Python objects.
+
+The model is wrapped in a module that takes and returns flat tensors. It rebuilds the arguments, calls the
+model, takes the result apart, and finds what forward changed besides: attributes it assigned, arguments
+it filled. So torch.export meets neither unknown classes nor side effects.
+"""
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+
+from graphopt.capture.footprint import MISSING, Change, GlobalState, PythonState, function_roots
+from graphopt.capture.watch import Watch, user_line
+from graphopt.errors import Error, Unsupported
+from graphopt.guards import find_hook
+from graphopt.ir.structure import (
+    Container,
+    Flattening,
+    Interface,
+    Known,
+    ObjectWrite,
+    Parameter,
+    StateWrite,
+    Structure,
+    bind,
+    rebuild,
+)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One example call: its parameters, the structure of their values, and the flat leaves."""
+
+    parameters: tuple[Parameter, ...]
+    arguments: tuple[Structure, ...]
+    leaves: tuple[Any, ...]
+    positional: int  # how many arguments were passed by position
+    keywords: tuple[str, ...]  # the names of those passed by name
+
+    @classmethod
+    def of(cls, model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> "Call":
+        """Binds and flattens the arguments of one call."""
+        bound = bind(model.forward, args, kwargs)
+        flattening = Flattening()
+        structures = tuple(flattening.take(value) for _, value in bound)
+        return cls(
+            tuple(parameter for parameter, _ in bound),
+            structures,
+            tuple(flattening.leaves),
+            len(args),
+            tuple(kwargs),
+        )
+
+    def replay(
+        self, leaves: tuple[Any, ...]
+    ) -> tuple[tuple[Any, ...], dict[str, Any], Flattening]:
+        """Arguments as the caller spelled them, made of other leaves; and their flattening."""
+        objects: dict[int, Any] = {}
+        values = [rebuild(structure, leaves, objects) for structure in self.arguments]
+        flattening = Flattening()
+        for value in values:
+            flattening.take(value)
+        args: list[Any] = []
+        named: dict[str, Any] = {}
+        for parameter, value in zip(self.parameters, values, strict=True):
+            if parameter.kind == "variadic":
+                args.extend(value)
+            elif parameter.kind == "keywords":
+                named.update(value)
+            elif parameter.kind == "positional" and len(args) < self.positional:
+                args.append(value)
+            else:
+                named[parameter.name] = value
+        return tuple(args), {name: named[name] for name in self.keywords}, flattening
+
+
+@dataclass
+class Trace:
+    """What one run of torch.export found."""
+
+    program: ExportedProgram
+    interface: Interface
+    watch: Watch
+
+
+class _Flat(torch.nn.Module):
+    """The wrapped model: flat tensors in, flat tensors out. Reports the interface when it runs."""
+
+    def __init__(
+        self, model: torch.nn.Module, call: Call, watch: Watch, report: Callable[[Interface], None]
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self._call = call
+        self._watch = watch
+        self._report = report
+
+    def forward(self, *leaves: Any) -> tuple[Any, ...]:
+        args, kwargs, flattening = self._call.replay(leaves)
+        before = {ident: thing for ident, thing in flattening.objects.items()}
+        contents = {ident: flattening.retake(thing) for ident, thing in before.items()}
+        state = PythonState({"model": self.model})
+        with self._watch.patches(self.model), self._watch:
+            result = self.model(*args, **kwargs)
+        state_writes = tuple(self._state_writes(state, flattening))
+        state.restore()
+        structure = flattening.take(result)
+        object_writes = tuple(self._object_writes(before, contents, flattening))
+        self._report(
+            Interface(self._call.parameters, self._call.arguments, structure, object_writes, state_writes)
+        )
+        return tuple(flattening.leaves)
+
+    def _state_writes(self, state: PythonState, flattening: Flattening) -> Iterator[StateWrite]:
+        slots: dict[int, tuple[str, str]] = {}
+        for path, module in self.model.named_modules():
+            slots[id(vars(module))] = (path, "__dict__")
+            slots[id(module._buffers)] = (path, "_buffers")
+        for change in state.changes():
+            slot = slots.get(id(change.holder))
+            if slot is None or not isinstance(change.after, torch.Tensor) or change.before is MISSING:
+                self._watch.refuse(_side_effect(change), _SIDE_EFFECT_REMEDY)
+                return
+            path, kind = slot
+            yield StateWrite(path, str(change.key), kind, flattening.take(change.after))
+
+    def _object_writes(
+        self, before: dict[int, Any], contents: dict[int, Structure], flattening: Flattening
+    ) -> Iterator[ObjectWrite]:
+        for ident, thing in before.items():
+            after = flattening.retake(thing)
+            then = contents[ident]
+            assert isinstance(after, Container) and isinstance(then, Container)
+            if _shallow(after) == _shallow(then):
+                continue
+            if after.form not in ("list", "dict", "object"):
+                self._watch.refuse(
+                    f"forward changes an argument of class {type(thing).__qualname__} in a way that "
+                    "cannot be repeated",
+                    "return the new value instead",
+                )
+            yield ObjectWrite(after)
+
+
+def _shallow(container: Container) -> tuple[Any, ...]:
+    """The contents with inner objects by number alone: each object answers for its own contents."""
+    return container.keys, tuple(
+        Known(item.ident) if isinstance(item, Container) else item for item in container.items
+    )
+
+
+_SIDE_EFFECT_REMEDY = "return the value, register a buffer, or move the effect out of forward"
+
+
+def _side_effect(change: Change) -> str:
+    if change.before is MISSING:
+        return f"forward adds {change.owner} (a Python side effect)"
+    return f"forward changes {change.owner} (a Python side effect)"
+
+
+def trace(
+    model: torch.nn.Module,
+    call: Call,
+    dynamic_shapes: Any = None,
+) -> Trace:
+    """Exports one example call. Leaves no trace, whether it succeeds or not.
+
+    Raises Unsupported, with the source line, where the call cannot be kept exactly.
+    """
+    hook = find_hook(model)
+    if hook is not None:
+        raise Unsupported(
+            f"{hook} would not run in the graph", remedy="remove it, or register it on opt.module afterwards"
+        )
+    watch = Watch()
+    interfaces: list[Interface] = []
+    flat = _Flat(model, call, watch, interfaces.append)
+    roots: dict[str, object] = {"model": model}
+    for forward in _forwards(model):
+        roots.update(function_roots(forward.__qualname__, forward))
+    python, world = PythonState(roots), GlobalState()
+    output = io.StringIO()
+    error: Exception | None = None
+    program: ExportedProgram | None = None
+    try:
+        with _quiet(), contextlib.redirect_stdout(output):
+            program = torch.export.export(flat, call.leaves, strict=False, dynamic_shapes=dynamic_shapes)
+    except Exception as raised:
+        error = raised
+    finally:
+        changes, effects = list(python.changes()), world.changes()
+        python.restore()
+        world.restore()
+        watch.restore_tensors()
+    if watch.refusal is not None:
+        raise watch.refusal
+    if error is not None:
+        raise _refusal(error) from error
+    if changes:
+        raise Unsupported(_side_effect(changes[0]), remedy=_SIDE_EFFECT_REMEDY, where=_where(model))
+    if effects:
+        raise Unsupported(f"forward changes {effects[0]}", remedy="move it out of forward", where=_where(model))
+    if output.getvalue():
+        raise Unsupported(
+            "forward prints, and a graph would not", remedy="remove the print", where=_where(model)
+        )
+    assert program is not None
+    return Trace(program, interfaces[-1], watch)
+
+
+def _forwards(model: torch.nn.Module) -> list[Callable[..., Any]]:
+    own = vars(model).get("function")
+    kinds = {type(module).forward: None for module in model.modules()}
+    return [*kinds, own] if own is not None else list(kinds)
+
+
+def _where(model: torch.nn.Module) -> str:
+    code = getattr(vars(model).get("function", type(model).forward), "__code__", None)
+    return f"{code.co_filename}:{code.co_firstlineno}, in {code.co_name}" if code else type(model).__name__
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences the logging that torch.export does before it raises."""
+    logger = logging.getLogger("torch")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _refusal(error: Exception) -> Unsupported:
+    """torch.export's own refusal, with the user's line."""
+    if isinstance(error, Unsupported):
+        return error
+    lines = [line for line in str(error).strip().splitlines() if line.strip()]
+    what = lines[0].strip() if lines else type(error).__name__
+    return Unsupported(
+        f"torch.export refuses: {type(error).__name__}: {what}",
+        remedy="see the exception it was raised from; data-dependent control flow needs torch.cond",
+        where=_line_of(error),
+    )
+
+
+def _line_of(error: BaseException) -> str:
+    """The innermost line of the traceback that is neither torch's nor ours."""
+    from graphopt.capture.watch import _HERE, _TORCH
+
+    found = ""
+    trace = error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if not code.co_filename.startswith((_TORCH, _HERE, "<")):
+            found = f"{code.co_filename}:{trace.tb_lineno}, in {code.co_name}"
+        trace = trace.tb_next
+    return found
+
+
+__all__ = ["Call", "Error", "Trace", "trace", "user_line"]

@@ -1,0 +1,317 @@
+"""From a Program to a torch.fx.GraphModule that runs it on the original model's state."""
+
+import importlib
+import inspect
+import operator
+from collections.abc import Callable, Mapping as MappingOf
+from typing import Any
+
+import torch
+
+from graphopt.errors import InvalidGraph
+from graphopt.ir.graph import (
+    Arg,
+    Argument,
+    Constant,
+    Graph,
+    Mapping,
+    Node,
+    Sequence,
+    Slice,
+    State,
+    Value,
+)
+from graphopt.ir.literal import Lit
+from graphopt.ir.structure import (
+    Const,
+    Container,
+    Interface,
+    Leaf,
+    Structure,
+    collect,
+    fill,
+    rebuild,
+)
+
+_PYTHON_MODULES = ("operator", "math", "builtins", "torch")
+
+
+def resolve(op: str) -> Callable[..., Any]:
+    """The callable that an operator's name stands for. Raises InvalidGraph where there is none."""
+    namespace, _, rest = op.partition(".")
+    try:
+        if namespace in _PYTHON_MODULES:
+            found = getattr(importlib.import_module(namespace), rest)
+        elif namespace == "higher_order":
+            found = getattr(torch.ops.higher_order, rest)
+        else:
+            name, _, overload = rest.rpartition(".")
+            found = getattr(getattr(getattr(torch.ops, namespace), name), overload)
+    except AttributeError as error:
+        raise InvalidGraph(
+            f"no operator is named {op}", remedy="import the library that defines it"
+        ) from error
+    made: Callable[..., Any] = found
+    return made
+
+
+class Unpack(torch.nn.Module):
+    """Takes nested arguments apart: the values of some parameters in, their tensors out."""
+
+    def __init__(self, structures: tuple[Structure, ...]) -> None:
+        super().__init__()
+        self._structures = structures
+        self.order = _leaf_order(structures)
+
+    def forward(self, *values: Any) -> tuple[Any, ...]:
+        """The leaves in `order`."""
+        leaves: dict[int, Any] = {}
+        objects: dict[int, Any] = {}
+        for structure, value in zip(self._structures, values, strict=True):
+            collect(structure, value, leaves, objects)
+        return tuple(leaves[index] for index in self.order)
+
+
+class Finish(torch.nn.Module):
+    """Makes the result from the flat outputs, and fills the arguments that forward fills."""
+
+    def __init__(self, interface: Interface) -> None:
+        super().__init__()
+        self._interface = interface
+
+    def forward(self, values: tuple[Any, ...], outputs: tuple[Any, ...]) -> Any:
+        """`values` are those of all parameters; `outputs` the arguments' leaves and new ones, by index."""
+        objects: dict[int, Any] = {}
+        leaves: dict[int, Any] = {}
+        for structure, value in zip(self._interface.arguments, values, strict=True):
+            collect(structure, value, leaves, objects)
+        result = rebuild(self._interface.result, outputs, objects)
+        for write in self._interface.object_writes:
+            new = write.contents
+            fill(objects[new.ident], new.form, new.keys, new.items, outputs, objects)
+        return result
+
+
+def _leaf_order(structures: tuple[Structure, ...]) -> tuple[int, ...]:
+    found: dict[int, None] = {}
+    pending = list(structures)
+    while pending:
+        structure = pending.pop(0)
+        if isinstance(structure, Leaf):
+            found[structure.index] = None
+        elif isinstance(structure, Container):
+            pending = [*structure.items, *pending]
+    return tuple(found)
+
+
+def emit(
+    graph: Graph,
+    interface: Interface,
+    constants: MappingOf[str, torch.Tensor],
+    model: torch.nn.Module,
+) -> torch.fx.GraphModule:
+    """A GraphModule with forward's own signature that reads every state tensor from `model` when it runs.
+
+    It checks nothing: the guards of `opt.module` do.
+    """
+    return _Emitter(graph, interface, constants, model).emit()
+
+
+class _Body:
+    """Writes nodes of one IR graph into one torch.fx graph."""
+
+    def __init__(self, root: torch.nn.Module) -> None:
+        self.root = root
+        self.fx = torch.fx.Graph()
+        self.nodes: dict[str, torch.fx.Node] = {}
+
+    def write(self, graph: Graph) -> None:
+        """All nodes of the graph, whose inputs are already in `nodes`."""
+        for node in graph.nodes:
+            self._node(node)
+
+    def _node(self, node: Node) -> None:
+        made = self.fx.create_node(
+            "call_function",
+            resolve(node.op),
+            tuple(self.arg(a) for a in node.args),
+            {name: self.arg(a) for name, a in node.kwargs},
+            name=node.name,
+        )
+        if node.origins and node.origins[-1].file:
+            origin = node.origins[-1]
+            made.meta["stack_trace"] = f'  File "{origin.file}", line {origin.line}, in forward\n    {origin.text}'
+        made.meta["origins"] = node.origins
+        if node.many:
+            for i, value in enumerate(node.results):
+                item = self.fx.call_function(operator.getitem, (made, i))
+                self.nodes[value.name] = item
+        else:
+            self.nodes[node.results[0].name] = made
+
+    def arg(self, arg: Arg) -> Any:
+        """A torch.fx operand."""
+        match arg:
+            case Value():
+                return self.nodes[arg.name]
+            case Lit(value):
+                return value
+            case Sequence(kind, items):
+                made = [self.arg(item) for item in items]
+                return made if kind == "list" else tuple(made)
+            case Slice(start, stop, step):
+                return slice(self.arg(start), self.arg(stop), self.arg(step))
+            case Mapping(pairs):
+                return {name: self.arg(item) for name, item in pairs}
+            case Graph():
+                return self._region(arg)
+
+    def _region(self, graph: Graph) -> torch.fx.Node:
+        module = torch.nn.Module()
+        body = _Body(module)
+        for entry in graph.inputs:
+            body.nodes[entry.value.name] = body.fx.placeholder(entry.value.name)
+        body.write(graph)
+        body.fx.output(tuple(body.arg(output) for output in graph.outputs))
+        name = f"region_{sum(1 for key in vars(self.root)['_modules'] if key.startswith('region_'))}"
+        setattr(self.root, name, finished(module, body.fx))
+        return self.fx.get_attr(name)
+
+
+def finished(root: torch.nn.Module, graph: torch.fx.Graph) -> torch.fx.GraphModule:
+    """A GraphModule without the items that nothing reads."""
+    for node in reversed(graph.nodes):
+        if node.target is operator.getitem and not node.users:
+            graph.erase_node(node)
+    return torch.fx.GraphModule(root, graph)
+
+
+class _Emitter:
+    """Emits one program: parameters, state, nodes, writes, result."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        interface: Interface,
+        constants: MappingOf[str, torch.Tensor],
+        model: torch.nn.Module,
+    ) -> None:
+        self.graph = graph
+        self.interface = interface
+        self.constants = constants
+        self.model = model
+        self.root = torch.nn.Module()
+        self.root.model = model
+        self.body = _Body(self.root)
+
+    def emit(self) -> torch.fx.GraphModule:
+        """The GraphModule."""
+        values = self._parameters()
+        leaves = self._leaves(values)
+        for entry in self.graph.inputs:
+            node = self._input(entry.source, leaves)
+            if node is not None:
+                self.body.nodes[entry.value.name] = node
+        self.body.write(self.graph)
+        outputs = tuple(self.body.arg(output) for output in self.graph.outputs)
+        self._state_writes(outputs)
+        self.body.fx.output(self._result(values, outputs))
+        module = finished(self.root, self.body.fx)
+        module.model = self.model  # GraphModule copied a skeleton; the state is the model's own
+        return module
+
+    def _parameters(self) -> list[torch.fx.Node]:
+        made: list[torch.fx.Node] = []
+        for parameter in self.interface.parameters:
+            prefix = {"variadic": "*", "keywords": "**"}.get(parameter.kind, "")
+            node = self.body.fx.create_node(
+                "placeholder",
+                prefix + parameter.name,
+                (None,) if self._has_default(parameter.name) else (),
+                name=parameter.name,
+            )
+            made.append(node)
+        return made
+
+    def _has_default(self, name: str) -> bool:
+        """Python wants parameters without a default first; the guards have bound the call before."""
+        seen = False
+        for parameter in self.interface.parameters:
+            if parameter.kind in ("variadic", "keywords"):
+                continue
+            seen = seen or parameter.default is not inspect.Parameter.empty or parameter.kind == "named"
+            if parameter.name == name:
+                return seen
+        return False
+
+    def _leaves(self, values: list[torch.fx.Node]) -> dict[int, torch.fx.Node]:
+        leaves: dict[int, torch.fx.Node] = {}
+        nested: list[tuple[Structure, torch.fx.Node]] = []
+        for structure, node in zip(self.interface.arguments, values, strict=True):
+            if isinstance(structure, Leaf):
+                leaves.setdefault(structure.index, node)
+            elif isinstance(structure, Container) and _leaf_order((structure,)):
+                nested.append((structure, node))
+        if nested:
+            unpack = Unpack(tuple(structure for structure, _ in nested))
+            self.root.unpack = unpack
+            opened = self.body.fx.call_module("unpack", tuple(node for _, node in nested))
+            for i, index in enumerate(unpack.order):
+                leaves.setdefault(index, self.body.fx.call_function(operator.getitem, (opened, i)))
+        return leaves
+
+    def _input(self, source: Any, leaves: dict[int, torch.fx.Node]) -> torch.fx.Node | None:
+        match source:
+            case Argument(index):
+                return leaves[index]
+            case State(_, path):
+                return self._state(path)
+            case Constant(name):
+                attribute = f"constant_{name.replace('.', '_')}"
+                setattr(self.root, attribute, self.constants[name])
+                return self.body.fx.get_attr(attribute)
+        raise InvalidGraph(f"an input from {source!r}")
+
+    def _state(self, path: str) -> torch.fx.Node:
+        return self.body.fx.get_attr(f"model.{path}")
+
+    def _state_writes(self, outputs: tuple[Any, ...]) -> None:
+        for write in self.interface.state_writes:
+            owner = self.body.fx.get_attr(f"model.{write.module}" if write.module else "model")
+            assert isinstance(write.leaf, Leaf)
+            self.body.fx.call_function(setattr, (owner, write.name, outputs[write.leaf.index]))
+
+    def _result(self, values: list[torch.fx.Node], outputs: tuple[Any, ...]) -> Any:
+        plain = _native(self.interface.result, outputs)
+        if plain is not None and not self.interface.object_writes:
+            return plain.value
+        self.root.finish = Finish(self.interface)
+        return self.body.fx.call_module("finish", (tuple(values), outputs))
+
+
+class _Native:
+    """A result that torch.fx can return as it stands."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+def _native(structure: Structure, outputs: tuple[Any, ...]) -> _Native | None:
+    match structure:
+        case Leaf(index):
+            return _Native(outputs[index])
+        case Const(Lit(value)) if isinstance(value, None | bool | int | str):
+            return _Native(value)
+        case Container(_, "tuple" | "list" | "dict" as form, _, keys, items):
+            made = [_native(item, outputs) for item in items]
+            if any(item is None for item in made):
+                return None
+            values = [item.value for item in made if item is not None]
+            if form != "dict":
+                return _Native(values if form == "list" else tuple(values))
+            names = [key.value.value for key in keys if isinstance(key, Const)]
+            if len(names) != len(keys) or not all(isinstance(name, str) for name in names):
+                return None
+            return _Native(dict(zip(names, values, strict=True)))
+        case _:
+            return None

@@ -1,0 +1,1 @@
+"""The intermediate representation: frozen SSA graphs, what each operator is, and the text form."""

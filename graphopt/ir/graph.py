@@ -1,0 +1,241 @@
+"""Frozen SSA graphs: values, nodes, inputs, and the invariants that hold between them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TypeAlias
+
+from graphopt.errors import InvalidGraph
+from graphopt.ir.literal import Lit
+from graphopt.ir.types import ListType, NoneType, Type
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """One result of one node, or one input. Its name is unique in its graph."""
+
+    name: str
+    type: Type
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence:
+    """A list or tuple of operands."""
+
+    kind: str  # "list" or "tuple"
+    items: "tuple[Arg, ...]"
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A Python slice used as an operand."""
+
+    start: "Arg"
+    stop: "Arg"
+    step: "Arg"
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """A dictionary with string keys used as an operand, in insertion order."""
+
+    items: "tuple[tuple[str, Arg], ...]"
+
+
+Arg: TypeAlias = "Value | Lit | Sequence | Slice | Mapping | Graph"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a node came from: a source line and the module that ran it."""
+
+    file: str
+    line: int
+    text: str
+    module: str
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One operator applied to operands.
+
+    `many` tells an operator that returns a sequence (one result for each item) from one that returns
+    its only result bare.
+    """
+
+    name: str
+    op: str
+    args: tuple[Arg, ...]
+    kwargs: tuple[tuple[str, Arg], ...]
+    results: tuple[Value, ...]
+    many: bool = False
+    origins: tuple[Origin, ...] = ()
+
+    @property
+    def operands(self) -> Iterator[Value]:
+        """Every value this node reads, in order, repeats included."""
+        for arg in self.args:
+            yield from values_in(arg)
+        for _, arg in self.kwargs:
+            yield from values_in(arg)
+
+    @property
+    def regions(self) -> "Iterator[Graph]":
+        """The sub-graphs among the operands."""
+        for arg in (*self.args, *(a for _, a in self.kwargs)):
+            yield from graphs_in(arg)
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """An input that the caller passes: the leaf at `index` of the flattened arguments."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """An input that the model owns, by qualified name: a parameter, buffer or tensor attribute."""
+
+    kind: str  # "param", "buffer" or "attribute"
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """An input that the program itself owns: a tensor that forward makes from Python numbers, or one
+    that a plain function closes over."""
+
+    name: str
+
+
+Source: TypeAlias = Argument | State | Constant
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """An input value and where it comes from."""
+
+    value: Value
+    source: Source
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Inputs, nodes in order of execution, and the flat list of outputs.
+
+    A sub-graph (an operand of a higher-order operator) reads nothing but its own inputs.
+    """
+
+    inputs: tuple[Input, ...]
+    nodes: tuple[Node, ...]
+    outputs: tuple[Arg, ...]
+    checked: bool = field(default=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.checked:
+            self.check()
+
+    @cached_property
+    def producer(self) -> dict[str, Node]:
+        """The node that makes each value, by the value's name; inputs are absent."""
+        return {value.name: node for node in self.nodes for value in node.results}
+
+    @cached_property
+    def uses(self) -> dict[str, tuple[Node, ...]]:
+        """The nodes that read each value, by the value's name, in order, each once."""
+        found: dict[str, dict[str, Node]] = {}
+        for node in self.nodes:
+            for value in node.operands:
+                found.setdefault(value.name, {})[node.name] = node
+        return {name: tuple(nodes.values()) for name, nodes in found.items()}
+
+    def check(self) -> None:
+        """Raises InvalidGraph, naming the node, unless every invariant holds: names are unique, every
+        operand was made before and is unchanged, and result types fit the result form."""
+        known: dict[str, Value] = {}
+        names: set[str] = set()
+        for entry in self.inputs:
+            _define(entry.value, known, f"input %{entry.value.name}")
+        for node in self.nodes:
+            where = f"node {node.name} ({node.op})"
+            if node.name in names:
+                raise InvalidGraph("two nodes have one name", where=where)
+            names.add(node.name)
+            for value in node.operands:
+                _known(value, known, where)
+            if not node.many and len(node.results) != 1:
+                raise InvalidGraph(f"{len(node.results)} results where one was declared", where=where)
+            for value in node.results:
+                _define(value, known, where)
+        for output in self.outputs:
+            for value in values_in(output):
+                _known(value, known, "output")
+                if isinstance(value.type, NoneType | ListType):
+                    raise InvalidGraph(f"%{value.name} is no tensor or number", where="output")
+
+
+def _define(value: Value, known: dict[str, Value], where: str) -> None:
+    if value.name in known:
+        raise InvalidGraph(f"%{value.name} is defined twice", where=where)
+    known[value.name] = value
+
+
+def _known(value: Value, known: dict[str, Value], where: str) -> None:
+    defined = known.get(value.name)
+    if defined is None:
+        raise InvalidGraph(f"%{value.name} is used before it is defined", where=where)
+    if defined is not value and defined != value:
+        raise InvalidGraph(f"%{value.name} is used with another type than defined", where=where)
+
+
+def values_in(arg: Arg) -> Iterator[Value]:
+    """Every value in an operand, in order; sub-graphs are closed and have none."""
+    match arg:
+        case Value():
+            yield arg
+        case Sequence(_, items):
+            for item in items:
+                yield from values_in(item)
+        case Slice(start, stop, step):
+            for item in (start, stop, step):
+                yield from values_in(item)
+        case Mapping(pairs):
+            for _, item in pairs:
+                yield from values_in(item)
+        case _:
+            return
+
+
+def graphs_in(arg: Arg) -> Iterator[Graph]:
+    """Every sub-graph in an operand, in order."""
+    match arg:
+        case Graph():
+            yield arg
+        case Sequence(_, items):
+            for item in items:
+                yield from graphs_in(item)
+        case Mapping(pairs):
+            for _, item in pairs:
+                yield from graphs_in(item)
+        case _:
+            return
+
+
+def replace_values(arg: Arg, replacement: dict[str, Value]) -> Arg:
+    """The operand with values exchanged by name; what is not named stays."""
+    match arg:
+        case Value():
+            return replacement.get(arg.name, arg)
+        case Sequence(kind, items):
+            return Sequence(kind, tuple(replace_values(a, replacement) for a in items))
+        case Slice(start, stop, step):
+            return Slice(
+                replace_values(start, replacement),
+                replace_values(stop, replacement),
+                replace_values(step, replacement),
+            )
+        case Mapping(pairs):
+            return Mapping(tuple((k, replace_values(a, replacement)) for k, a in pairs))
+        case _:
+            return arg

@@ -1,0 +1,68 @@
+"""Constants in a graph, compared by type and IEEE bits."""
+
+import struct
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+
+Scalar: TypeAlias = (
+    None
+    | bool
+    | int
+    | float
+    | complex
+    | str
+    | torch.dtype
+    | torch.device
+    | torch.layout
+    | torch.memory_format
+)
+
+SCALARS = (
+    type(None),
+    bool,
+    int,
+    float,
+    complex,
+    str,
+    torch.dtype,
+    torch.device,
+    torch.layout,
+    torch.memory_format,
+)
+
+
+def _bits(value: Scalar) -> object:
+    """A key that is equal exactly when two constants are the same bits of the same type."""
+    if isinstance(value, float):
+        return b"nan" if value != value else struct.pack("<d", value)
+    if isinstance(value, complex):
+        return _bits(value.real), _bits(value.imag)
+    if isinstance(value, int):
+        # hash(-1) == hash(-2) in CPython; the text keeps even the hashes of the two apart.
+        return str(int(value))
+    return value
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lit:
+    """One constant operand.
+
+    1, 1.0 and True are three constants; so are 0.0 and -0.0; nan equals nan.
+    """
+
+    value: Scalar
+
+    def __post_init__(self) -> None:
+        if type(self.value) not in SCALARS:
+            raise TypeError(f"{self.value!r} of type {type(self.value).__name__} is no literal")
+
+    def _key(self) -> tuple[type, object]:
+        return type(self.value), _bits(self.value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Lit) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())

@@ -1,0 +1,190 @@
+"""`OptimizedModule`: the drop-in for a model. It owns the original and runs emitted graphs behind guards."""
+
+import copy
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from graphopt.capture.program import Program
+from graphopt.emit import emit
+from graphopt.errors import GuardError, Unsupported
+from graphopt.guards import Guard
+
+MAX_VARIANTS = 8
+
+
+class Variant:
+    """One program bound to one model: its guard and its emitted graph."""
+
+    def __init__(self, program: Program, model: torch.nn.Module) -> None:
+        self.program = program
+        self.training = model.training
+        self.guard = Guard(program.facts, model)
+        self.graph_module = emit(program.graph, program.interface, program.constants, model)
+        self.run: Callable[..., Any] = self.graph_module.forward
+
+
+@dataclass
+class Policy:
+    """What to do when no variant fits a call: run the "original", raise an "error", or "recapture".
+
+    `capture` makes the program for a call; it serves the first call of a module made without example
+    inputs too. It is dropped by pickling, and then the original runs.
+    """
+
+    on_guard: str
+    capture: Callable[[tuple[Any, ...], dict[str, Any]], Program] | None
+
+
+class OptimizedModule(torch.nn.Module):
+    """Runs a model's optimised graph where its guards hold, and the original where they do not.
+
+    The original module owns all state: `state_dict`, `parameters`, `to`, `train` and every other
+    attribute are the original's, under its own names. Hooks registered here run around either.
+    """
+
+    def __init__(self, original: torch.nn.Module, programs: tuple[Program, ...], policy: Policy) -> None:
+        own = vars(self)
+        own.update(vars(torch.nn.Module()))  # __init__ would set the original's mode
+        for name in _SHARED:
+            own[name] = vars(original)[name]
+        del own["training"]
+        own["_original"] = original
+        own["_policy"] = policy
+        own["_warned"] = False
+        own["_variants"] = [Variant(program, original) for program in programs]
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The original's forward."""
+        if torch.compiler.is_compiling():
+            return self._forward_in_compiler(args, kwargs)
+        for variant in self._variants:
+            if variant.guard.holds(args, kwargs):
+                return variant.run(*args, **kwargs)
+        return self._without_variant(args, kwargs)
+
+    def _forward_in_compiler(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        for variant in self._variants:
+            if self._original.training == variant.training and variant.guard.arguments_hold(args, kwargs):
+                return variant.graph_module(*args, **kwargs)
+        return self._original(*args, **kwargs)
+
+    def _without_variant(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        policy, variants = self._policy, self._variants
+        if not variants and policy.capture is not None:
+            return self._new_variant(args, kwargs).run(*args, **kwargs)
+        reason = self.violation(args, kwargs)
+        if policy.on_guard == "error":
+            raise GuardError(reason, remedy='call as captured, or use on_guard="original" or "recapture"')
+        if policy.on_guard == "recapture" and policy.capture is not None:
+            if len(variants) < MAX_VARIANTS:
+                try:
+                    return self._new_variant(args, kwargs).run(*args, **kwargs)
+                except Unsupported as error:
+                    reason = f"{reason}; capturing this call fails: {error.what}"
+            else:
+                reason = f"{reason}; there are {MAX_VARIANTS} variants already"
+        if not self._warned:
+            vars(self)["_warned"] = True
+            warnings.warn(f"graphopt runs the original model: {reason} (said once)", stacklevel=5)
+        return self._original(*args, **kwargs)
+
+    def _new_variant(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Variant:
+        variant = Variant(self._policy.capture(args, kwargs), self._original)
+        self._variants.append(variant)
+        return variant
+
+    def violation(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+        """Why the newest variant does not serve a call, in one sentence; "" where it does."""
+        if not self._variants:
+            return "no call has been captured"
+        return self._variants[-1].guard.violation(args, kwargs) or ""
+
+    @property
+    def training(self) -> bool:
+        """The original's mode."""
+        mode: bool = self._original.training
+        return mode
+
+    @training.setter
+    def training(self, mode: bool) -> None:
+        self._original.training = mode
+
+    def __getattr__(self, name: str) -> Any:
+        original = vars(self).get("_original")
+        if original is None:
+            raise AttributeError(name)
+        return getattr(original, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "training":
+            self._original.training = value
+        elif name in vars(self) or "_original" not in vars(self):
+            object.__setattr__(self, name, value)
+        else:
+            setattr(self._original, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        delattr(self._original, name)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*object.__dir__(self), *dir(self._original)})
+
+    def extra_repr(self) -> str:
+        """Shown by repr(): what runs."""
+        return f"graphopt: {len(self._variants)} variant(s) of {type(self._original).__name__}"
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "OptimizedModule":
+        made = OptimizedModule(
+            copy.deepcopy(self._original, memo), self._programs(memo), copy.copy(self._policy)
+        )
+        memo[id(self)] = made
+        return made
+
+    def _programs(self, memo: dict[int, Any] | None = None) -> tuple[Program, ...]:
+        programs = tuple(variant.program for variant in self._variants)
+        return programs if memo is None else copy.deepcopy(programs, memo)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (self._original, self._programs(), self._policy.on_guard)
+
+
+def _restored(original: torch.nn.Module, programs: tuple[Program, ...], on_guard: str) -> OptimizedModule:
+    return OptimizedModule(original, programs, Policy(on_guard, None))
+
+
+_SHARED = ("_modules", "_parameters", "_buffers", "_non_persistent_buffers_set")
+_OWN = {
+    "forward",
+    "register_forward_hook",
+    "register_forward_pre_hook",
+    "register_full_backward_hook",
+    "register_full_backward_pre_hook",
+    "register_backward_hook",
+    "extra_repr",
+    "compile",
+}
+
+
+def _delegate(name: str) -> Callable[..., Any]:
+    def delegated(self: OptimizedModule, *args: Any, **kwargs: Any) -> Any:
+        result = getattr(self._original, name)(*args, **kwargs)
+        return self if result is self._original else result
+
+    delegated.__name__ = name
+    delegated.__doc__ = f"The original's `{name}`."
+    return delegated
+
+
+for _name, _method in vars(torch.nn.Module).items():
+    _is_public_method = callable(_method) and not _name.startswith("_") and not isinstance(_method, type)
+    if (_is_public_method and _name not in _OWN) or _name in (
+        "_apply",
+        "_load_from_state_dict",
+        "_save_to_state_dict",
+        "_named_members",
+    ):
+        setattr(OptimizedModule, _name, _delegate(_name))
