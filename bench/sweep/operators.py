@@ -144,7 +144,8 @@ def _without_seeding(op: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     return op(*args, **kwargs)
 
 
-def _seed(text: str) -> None:
+def seed_generators(text: str) -> None:
+    """Seed every generator that torch's samples draw from, by a name."""
     value = zlib.crc32(text.encode())
     torch.manual_seed(value)
     random.seed(value)
@@ -206,7 +207,7 @@ def _bind(call: Callable[..., Any], sample: Any) -> tuple[tuple[torch.Tensor, ..
 def cases(op: Any, dtype: torch.dtype, count: int, *, requires_grad: bool) -> Iterator[Case]:
     """Up to ``count`` different samples of one operator in one dtype."""
     full = f"{op.name}.{op.variant_test_name}" if op.variant_test_name else op.name
-    _seed(f"{full} {dtype} {requires_grad}")
+    seed_generators(f"{full} {dtype} {requires_grad}")
     drawn = op.sample_inputs("cpu", dtype, requires_grad=requires_grad)
     for index, sample in _chosen(list(islice(drawn, 24)), count):
         tensors, apply = _bind(op, sample)

@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from bench.sweep.trial import Outcome, Passes, Trial, judge
+from bench.sweep.trial import Outcome, Passes, Trial, Verdict, judge
 
 REQUIRED_SHARE = 0.97
 """Of what torch.export takes, the share that graphopt must take (issue 2)."""
@@ -114,6 +114,7 @@ def summary(outcomes: Iterable[Outcome], *, refusals: bool = True) -> str:
     """The table of a sweep: counts, shares, and every finding grouped by reason."""
     known = list(outcomes)
     lines: list[str] = []
+    verdicts: tuple[tuple[Verdict, str], ...]
     for passes in dict.fromkeys(outcome.passes for outcome in known):
         mine = [outcome for outcome in known if outcome.passes == passes]
         counts = Counter(outcome.verdict for outcome in mine)
@@ -134,13 +135,14 @@ def summary(outcomes: Iterable[Outcome], *, refusals: bool = True) -> str:
             f"  eager raises in {sum(o.eager_raises for o in judged)}",
             f"  the graph changed in {len(changed)} of {len(accepted)}: {changed_share}",
         ]
-        for verdict, title in (
+        verdicts = (
             ("mismatch", "silent mismatches"),
             ("crash", "crashes"),
             ("guard", "guards that fail on like arguments"),
             ("trace", "traces left by optimize"),
             ("timeout", "out of time"),
-        ):
+        )
+        for verdict, title in verdicts:
             found = [outcome for outcome in mine if outcome.verdict == verdict]
             lines.append(f"  {title}: {len(found)}")
             lines += _grouped(found)
@@ -148,10 +150,11 @@ def summary(outcomes: Iterable[Outcome], *, refusals: bool = True) -> str:
             found = [o for o in exported if o.verdict == "refused"]
             lines.append(f"  refused though torch.export takes it: {len(found)}")
             lines += _grouped(found)
-        for verdict, title in (
+        verdicts = (
             ("nondeterministic", "excluded, since eager does not repeat itself"),
             ("unobservable", "excluded, since the harness cannot read what eager gives"),
-        ):
+        )
+        for verdict, title in verdicts:
             lines.append(f"  {title}: {counts[verdict]}")
             lines += _grouped(outcome for outcome in mine if outcome.verdict == verdict)
     return "\n".join(lines)

@@ -8,13 +8,10 @@ accepted only where every node is on an allow-list.
 from __future__ import annotations
 
 import ast
-import builtins
 import keyword
 import math
 import re
 from typing import NoReturn
-
-import sympy
 
 from graphopt.capture.archive_refusal import Refusal
 
@@ -34,32 +31,26 @@ _OPERATORS = (
 )
 _POWERS = (ast.Pow, ast.LShift, ast.RShift)
 
-_SIZE_CONSTANTS = frozenset({"true", "false", "oo", "int_oo", "nan", "zoo"})
-_SIZE_POWERS = frozenset({"Pow", "PowByNatural", "FloatPow", "LShift", "RShift"})
-_SIZE_FUNCTIONS = _SIZE_POWERS | frozenset(
-    "Integer Rational Add Mul Max Min Abs Mod floor ceiling And Or Not ITE Piecewise ExprCondPair"
-    " Eq Ne Lt Le Gt Ge Equality Unequality StrictLessThan LessThan StrictGreaterThan GreaterThan"
+_SIZE_CONSTANT = re.compile(r"true|false|oo|int_oo|nan|zoo")
+_SIZE_POWER = re.compile(r"Pow|PowByNatural|FloatPow|LShift|RShift")
+_SIZE_FUNCTION = re.compile(
+    r"Integer|Rational|Add|Mul|Max|Min|Abs|Mod|floor|ceiling|And|Or|Not|ITE|Piecewise|ExprCondPair"
+    r"|Eq|Ne|Lt|Le|Gt|Ge|Equality|Unequality|(Strict)?(Less|Greater)Than"
     # torch.utils._sympy.functions
-    " FloorDiv CleanDiv CeilDiv IntTrueDiv FloatTrueDiv PythonMod ModularIndexing Where Identity"
-    " CeilToInt FloorToInt TruncToInt TruncToFloat RoundToInt RoundDecimal ToFloat"
-    " IsNonOverlappingAndDenseIndicator".split()
-) | frozenset(
-    f"OpaqueUnaryFn_{name}"
-    for name in "sqrt cos cosh sin sinh tan tanh asin acos atan exp log asinh log2".split()
+    r"|FloorDiv|CleanDiv|CeilDiv|IntTrueDiv|FloatTrueDiv|PythonMod|ModularIndexing|Where|Identity"
+    r"|(Ceil|Floor|Trunc|Round)ToInt|TruncToFloat|ToFloat|RoundDecimal"
+    r"|IsNonOverlappingAndDenseIndicator"
+    r"|OpaqueUnaryFn_(sqrt|a?(cos|sin|tan)|(cos|sin|tan)h|asinh|exp|log|log2)"
 )
 _SYMBOL = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}", re.ASCII)
+_BARE_SYMBOL = re.compile(r"[a-z]{1,4}[0-9]+")
 
-_GUARD_FUNCTIONS = {
-    "": frozenset(
-        "abs max min round int float IsNonOverlappingAndDenseIndicator"
-        " cast_symbool_to_symint_guardless".split()
-    ),
-    "math": frozenset(
-        "floor ceil trunc sqrt isnan cos cosh sin sinh tan tanh asin acos atan log2".split()
-    ),
-    "torch": frozenset("_sym_sqrt sym_float sym_int sym_ite sym_max sym_min sym_not".split()),
-}
-_GUARD_METHODS = frozenset({"size", "stride", "storage_offset"})
+_GUARD_FUNCTION = re.compile(
+    r"abs|max|min|round|int|float|IsNonOverlappingAndDenseIndicator"
+    r"|cast_symbool_to_symint_guardless"
+    r"|math\.(floor|ceil|trunc|sqrt|isnan|a?(cos|sin|tan)|(cos|sin|tan)h|log2)"
+    r"|torch\.(_sym_sqrt|sym_(float|int|ite|max|min|not|sqrt))"
+)
 
 
 def check_size(text: str) -> None:
@@ -77,7 +68,7 @@ def check_symbol(name: str) -> None:
     if not _SYMBOL.fullmatch(name) or name.startswith("__") or keyword.iskeyword(name):
         raise Refusal(f"{name[:80]!r} is no symbol")
     # torch counts up to the number in `u123`: u999999999999 would never end.
-    if len(name.lstrip("_zufsi")) > 6 and name.lstrip("_zufsi").isdigit():
+    if re.search(r"[0-9]{7}", name):
         raise Refusal(f"{name!r} has a number out of range")
 
 
@@ -135,10 +126,10 @@ class _Arithmetic(ast.NodeVisitor):
             self.visit(value)
 
     def visit_Constant(self, node: ast.Constant) -> None:
-        if type(node.value) not in (bool, int, float):
+        if not isinstance(node.value, (int, float)):
             self.refuse(node)
-        if abs(node.value) > _MAX_INTEGER and type(node.value) is int:
-            raise Refusal("an integer beyond 64 bits")
+        if abs(node.value) > _MAX_INTEGER:
+            raise Refusal("a number beyond 64 bits")
 
     def generic_visit(self, node: ast.AST) -> None:
         self.refuse(node)
@@ -160,12 +151,11 @@ class _Arithmetic(ast.NodeVisitor):
 
 class _Size(_Arithmetic):
     def visit_Name(self, node: ast.Name) -> None:
-        if node.id in _SIZE_CONSTANTS:
-            return
-        check_symbol(node.id)
-        # sympify resolves a bare name among these first: only a name they lack is a symbol.
-        if hasattr(sympy, node.id) or hasattr(builtins, node.id):
-            self.refuse(node)
+        # sympify looks a bare name up in sympy and builtins; torch's own symbols are not there.
+        if not _SIZE_CONSTANT.fullmatch(node.id):
+            if not _BARE_SYMBOL.fullmatch(node.id):
+                self.refuse(node)
+            check_symbol(node.id)
 
     def visit_Call(self, node: ast.Call) -> None:
         function = node.func.id if isinstance(node.func, ast.Name) else ""
@@ -174,10 +164,12 @@ class _Size(_Arithmetic):
         elif function == "Float":
             if _number(node) is None:
                 self.refuse(node)
-        elif function not in _SIZE_FUNCTIONS or node.keywords:
+        elif node.keywords:
             self.refuse(node)
-        elif function in _SIZE_POWERS and len(node.args) == 2:
+        elif _SIZE_POWER.fullmatch(function) and len(node.args) == 2:
             self.check_power(*node.args)
+        elif not _SIZE_FUNCTION.fullmatch(function):
+            self.refuse(node)
         else:
             for argument in node.args:
                 self.visit(argument)
@@ -221,14 +213,9 @@ class _Guard(_Arithmetic):
 
     def visit_Call(self, node: ast.Call) -> None:
         match node.func:
-            case ast.Name(id=name) if name in _GUARD_FUNCTIONS[""]:
-                pass
-            case ast.Attribute(value=ast.Name(id=("math" | "torch") as module), attr=name):
-                if name not in _GUARD_FUNCTIONS[module]:
-                    self.refuse(node)
-            case ast.Attribute(value=path, attr=name) if name in _GUARD_METHODS and not node.args:
+            case ast.Attribute(value=path, attr="size" | "stride" | "storage_offset"):
                 self._visit_path(path)
-            case _:
+            case function if not _GUARD_FUNCTION.fullmatch(ast.unparse(function)):
                 self.refuse(node)
         if node.keywords:
             self.refuse(node)

@@ -17,8 +17,8 @@ import re
 import types
 import typing
 from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
-import torch
 from torch._export.serde import schema
 from torch._export.serde.union import _Union
 from torch.utils import _pytree as pytree
@@ -29,49 +29,13 @@ from graphopt.capture.archive_expressions import (
     check_size,
     check_symbol,
 )
+from graphopt.capture.archive_operators import check_call, check_operator
 from graphopt.capture.archive_refusal import Refusal
 
+_Kind = TypeVar("_Kind")
+
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x85\u2028\u2029]")
-_OPERATOR = re.compile(r"torch\.ops\.(\w+)\.(\w+)\.(\w+)", re.ASCII)
-_HIGHER_ORDER = re.compile(r"torch\.ops\.higher_order\.(\w+)", re.ASCII)
-
-_FUNCTIONS = frozenset(
-    [f"_operator.{name}" for name in "add sub mul truediv floordiv mod pow neg pos abs".split()]
-    + [f"_operator.{name}" for name in "eq ne lt le gt ge and_ or_ not_ lshift rshift".split()]
-    + ["math.ceil", "math.floor", "math.trunc"]
-    + [f"torch.sym_{name}" for name in "int float ite max min not sqrt sum".split()]
-    + ["torch._sym_sqrt", "torch._C._set_grad_enabled"]
-    + ["torch.autograd.grad_mode.set_grad_enabled"]
-    + ["torch.amp.autocast_mode._enter_autocast", "torch.amp.autocast_mode._exit_autocast"]
-    + ["torch.fx.experimental.symbolic_shapes.cast_symbool_to_symint_guardless"]
-    + [
-        f"torch._functorch.predispatch.{name}"
-        for name in (
-            "_add_batch_dim _remove_batch_dim _vmap_increment_nesting _vmap_decrement_nesting"
-            " lazy_load_decompositions _make_dual _unpack_dual _jvp_increment_nesting"
-            " _jvp_decrement_nesting _unwrap_for_grad _enter_dual_level _exit_dual_level"
-        ).split()
-    ]
-)
-"""Plain functions that torch.export writes as targets (torch/_export/verifier.py), less
-`_call_custom_autograd_function_in_pre_dispatch`, which takes the name of a class."""
-
-_HIGHER_ORDER_OPERATORS = frozenset(
-    "associative_scan auto_functionalized auto_functionalized_v2 autograd_function_apply cond"
-    " flex_attention flex_attention_backward hints_wrapper invoke_subgraph map_impl out_dtype scan"
-    " strict_mode tag_activation_checkpoint while_loop while_loop_stack_output wrap"
-    " wrap_activation_checkpoint wrap_with_autocast wrap_with_set_grad_enabled".split()
-)
-"""Those that only run the sub-graphs they are given. Not: aoti_call_delegate (loads a library by
-path), inline_asm_elementwise, triton_kernel_wrapper, call_torchbind, print."""
-
-_OUTSIDE = frozenset({"aten::from_file", "aten::from_file.out"})
-"""aten operators that touch files: `from_file("/any/path", True, 10)` creates one."""
-
-_OWN_NAMESPACES = frozenset({"aten", "prims"})
-"""Operators of other libraries get no strings: `torchvision`'s `image.write_file` takes a path."""
-
-_FACTORIES = frozenset({"list", "dict", "set", "tuple", "int", "float", "bool", "str"})
+_FACTORIES = ("list", "dict", "set", "tuple", "int", "float", "bool", "str")
 
 
 def check_program(data: bytes) -> None:
@@ -79,13 +43,14 @@ def check_program(data: bytes) -> None:
     _check(parse_json(data), schema.ExportedProgram, "")
 
 
-def check_payloads(data: bytes) -> schema.PayloadConfig:
-    """The table of weights or constants in `data`; raises `Refusal` outside the grammar."""
+def check_payloads(data: bytes) -> Mapping[str, Mapping[str, Any]]:
+    """The table of weights or constants in `data`: for each a PayloadMeta of torch's schema.
+
+    Raises `Refusal` outside the grammar.
+    """
     table = parse_json(data)
     _check(table, schema.PayloadConfig, "")
-    from torch._export.serde.serialize import _dict_to_dataclass
-
-    return typing.cast(schema.PayloadConfig, _dict_to_dataclass(schema.PayloadConfig, table))
+    return typing.cast(Mapping[str, Mapping[str, Any]], _typed(table, dict)["config"])
 
 
 def parse_json(data: bytes | str) -> object:
@@ -128,26 +93,6 @@ def _check_argument_name(text: str) -> None:
         check_identifier(text)
 
 
-def _check_target(target: str) -> None:
-    """Accepts the name of an operator that computes and nothing else, as far as torch tells."""
-    if target in _FUNCTIONS:
-        return
-    if found := _HIGHER_ORDER.fullmatch(target):
-        if found[1] not in _HIGHER_ORDER_OPERATORS:
-            raise Refusal(f"the higher-order operator {found[1]!r} is not allowed")
-        return
-    found = _OPERATOR.fullmatch(target)
-    if not found:
-        raise Refusal(f"{target[:120]!r} is no operator")
-    namespace, name, overload = found.groups()
-    qualified = f"{namespace}::{name}" + ("" if overload == "default" else f".{overload}")
-    # TorchScript's own operators (aten::save writes a file) have no kernel in the dispatcher.
-    if qualified in _OUTSIDE:
-        raise Refusal(f"the operator {qualified!r} touches files")
-    if not torch._C._dispatch_has_kernel(qualified):
-        raise Refusal(f"no operator {qualified!r} is registered; import its library first")
-
-
 def _check_device(text: str) -> None:
     if not re.fullmatch(r"[a-z]{1,20}", text):
         raise Refusal(f"{text[:80]!r} is no device")
@@ -177,9 +122,9 @@ def _check_input_tree_text(text: str) -> None:
     """As `_check_tree_text`; the keyword arguments' names become parameters of a `def`."""
     _check_tree_text(text)
     match json.loads(text)[1]:
-        case {"children_spec": [_, {"type": "builtins.dict", "context": str(names)}]}:
-            for name in json.loads(names):
-                check_identifier(str(name))
+        case {"children_spec": [_, {"type": "builtins.dict", "context": str(context)}]}:
+            for name in _typed(json.loads(context), list):
+                check_identifier(_typed(name, str))
 
 
 def _check_tree(tree: object) -> None:
@@ -187,14 +132,13 @@ def _check_tree(tree: object) -> None:
         case {"type": None, "context": None, "children_spec": []}:
             return
         case {"type": str(name), "context": context, "children_spec": [*children]}:
-            if name not in pytree.SERIALIZED_TYPE_TO_PYTHON_TYPE:
-                raise Refusal(f"the pytree type {name[:80]!r} is not registered; import its library")
-            # Most contexts are JSON in JSON; only these two kinds are handed over as they are.
-            plain = name in ("collections.defaultdict", "collections.namedtuple")
-            value = parse_json(context) if isinstance(context, str) and not plain else context
+            kind = pytree.SERIALIZED_TYPE_TO_PYTHON_TYPE.get(name)
+            if kind is None:
+                raise Refusal(f"no pytree type {name[:80]!r} is registered; import its library")
+            decode = pytree.SUPPORTED_SERIALIZED_TYPES[kind].from_dumpable_context
+            _check_context(parse_json(_typed(context, str)) if decode is None else context)
             if name == "collections.defaultdict":
-                _check_factory(value)
-            _check_context(value)
+                _check_factory(context)
             for child in children:
                 _check_tree(child)
         case _:
@@ -227,37 +171,31 @@ def _check_context(value: object) -> None:
 
 def _check_metadata(entries: Mapping[str, str]) -> None:
     for key, text in entries.items():
-        if key in ("custom", "from_node"):
+        if key == "custom":
+            _typed(parse_json(text), dict)
+        elif key == "from_node":
             parse_json(text)
-        elif key == "source_fn_stack":
-            # Resolved by getattr from torch, though never called: keep it to public attributes.
-            if "#" in text or re.search(r"torch\S*\.__", text):
-                raise Refusal(f"{text[:80]!r} is no stack of functions")
+        elif key == "source_fn_stack" and re.search(r"#|\.__", text):
+            # Resolved by getattr from torch, though never called: public attributes are enough.
+            raise Refusal(f"{text[:80]!r} is no stack of functions")
 
 
-def _check_node(node: Mapping[str, object]) -> None:
-    """A library's own operator may compute on tensors and numbers, but gets no text."""
-    found = _OPERATOR.fullmatch(str(node["target"]))
-    operators = [found[1]] if found else []
-    inputs = json.dumps(node["inputs"])
-    operators += re.findall(r'"as_operator": "torch\.ops\.(\w+)\.\w+\.', inputs)
-    foreign = [name for name in operators if name not in _OWN_NAMESPACES]
-    if foreign and re.search(r'"as_strings?": ["\[]', inputs):
-        raise Refusal(f"an operator of the library {foreign[0]!r} with text as an argument")
-    _check_metadata(typing.cast(Mapping[str, str], node["metadata"]))
+def _check_node(node: Mapping[str, Any]) -> None:
+    check_call(node["target"], (entry["arg"] for entry in node["inputs"]))
+    _check_metadata(node["metadata"])
 
 
-def _check_graph(graph: Mapping[str, object]) -> None:
+def _check_graph(graph: Mapping[str, Any]) -> None:
     """A constant input that is text is pasted between quotes into the guards' source."""
-    for argument in typing.cast(list[dict[str, object]], graph["inputs"]):
-        check_plain(str(argument.get("as_string", "")))
+    for argument in graph["inputs"]:
+        check_plain(argument.get("as_string", ""))
 
 
-def _refuse_custom_object(_: Mapping[str, object]) -> None:
+def _refuse_custom_object(_: Mapping[str, Any]) -> None:
     raise Refusal("a custom object, which torch can only load by unpickling it")
 
 
-_RECORDS: dict[str, Callable[[Mapping[str, object]], None]] = {
+_RECORDS: dict[str, Callable[[Mapping[str, Any]], None]] = {
     "Node": _check_node,
     "Graph": _check_graph,
     "CustomObjArgument": _refuse_custom_object,
@@ -275,10 +213,10 @@ _TEXTS: dict[str, Callable[[str], None]] = {
     "GraphArgument.name": check_identifier,
     "Argument.as_string": _check_text,
     "Argument.as_strings": _check_text,
-    "Argument.as_operator": _check_target,
+    "Argument.as_operator": check_operator,
     "Argument.as_string_to_argument": _check_text,
     "NamedArgument.name": _check_argument_name,
-    "Node.target": _check_target,
+    "Node.target": check_operator,
     "Node.metadata": _check_text,
     "Node.name": check_identifier,
     "Graph.tensor_values": check_identifier,
@@ -378,7 +316,7 @@ def _check_part(value: object, kind: object, rule: str, place: str) -> None:
         raise refusal.within(place) from None
 
 
-def _typed[T](value: object, kind: type[T]) -> T:
+def _typed(value: object, kind: type[_Kind]) -> _Kind:
     # Not isinstance: True is an int to it, and torch tells the two apart.
     if type(value) is not kind:
         raise Refusal(f"{type(value).__name__} where {kind.__name__} belongs")

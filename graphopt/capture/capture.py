@@ -15,6 +15,9 @@ from graphopt.ir.literal import Lit
 from graphopt.ir.types import SymType, TensorType
 
 
+_UNBOUNDED = 2**62  # torch.export writes "no upper bound" as a number near the largest index
+
+
 def capture(
     model: torch.nn.Module,
     args: tuple[Any, ...],
@@ -84,11 +87,11 @@ def _constraints(traced: Trace) -> list[sympy.Basic]:
     """What must hold of the symbols: torch.export's guards, and ranges (which it does not enforce)."""
     found: list[sympy.Basic] = []
     for symbol, bounds in traced.program.range_constraints.items():
-        if str(symbol).startswith("u"):  # a size known inside the graph only
+        if not str(symbol).startswith("s"):  # a number known inside the graph only
             continue
         plain = sympy.Symbol(str(symbol), integer=True)
         found.append(plain >= max(2, int(bounds.lower)))
-        if bounds.upper.is_Integer:
+        if bounds.upper.is_Integer and bounds.upper < _UNBOUNDED:
             found.append(plain <= int(bounds.upper))
     for value in (node.meta.get("val") for node in traced.program.graph.nodes):
         if isinstance(value, torch.Tensor):

@@ -33,6 +33,18 @@ def user_line() -> str:
     return ""
 
 
+def _called_by_model() -> bool:
+    """Whether the function that asks was called by the model or torch.nn, not by torch's machinery."""
+    file = sys._getframe(2).f_code.co_filename
+    return not file.startswith(_TORCH) or file.startswith(f"{_TORCH}/nn/")
+
+
+def _writes(func: Any, kwargs: dict[str, Any]) -> bool:
+    name = getattr(func, "__name__", "")
+    in_place = name.endswith("_") and not name.endswith("__")
+    return in_place or "out" in kwargs or name == "__setitem__" or name.startswith("__i")
+
+
 def _getter(name: str) -> Any:
     return getattr(torch.Tensor, name).__get__
 
@@ -62,6 +74,12 @@ _REFUSED: dict[Any, str] = {
     _T.__array__: "forward turns a tensor into a numpy array",
     _T.share_memory_: "forward moves a tensor into shared memory",
 }
+_REFUSED_CALLS: tuple[tuple[Any, str], ...] = (
+    (torch.autograd, "grad"),
+    (torch.autograd, "backward"),
+    *((torch, name) for name in ("manual_seed", "seed", "initial_seed", "get_rng_state", "set_rng_state")),
+    *((torch.random, name) for name in ("manual_seed", "get_rng_state", "set_rng_state", "fork_rng")),
+)
 _READS_GRAD = {_getter("requires_grad"), _getter("is_leaf"), torch.is_inference, _T.is_inference}
 _REMEDY = "move it out of forward"
 
@@ -76,6 +94,8 @@ class Watch(TorchFunctionMode):
         self.reads_offset = False
         self.reads_grad_mode = False
         self.attributes: dict[tuple[int, str], tuple[object, object]] = {}
+        self._undone: list[tuple[Any, str, Any]] = []
+        self._data: list[torch.Tensor] = []
         self._originals: dict[int, tuple[torch.Tensor, torch.Tensor, int]] = {}
 
     def refuse(self, what: str, remedy: str = _REMEDY) -> None:
@@ -94,8 +114,13 @@ class Watch(TorchFunctionMode):
             self.reads_grad = self.reads_grad_mode = True
         elif func is _T.storage_offset or func is torch.as_strided or func is _T.as_strided:
             self.reads_offset = True
-        elif func is _getter("data"):
-            return torch.ops.aten.data.default(args[0])
+        elif func == _getter("data"):
+            detached = args[0].detach()
+            self._data.append(detached)
+            return detached
+        elif _writes(func, kwargs) and any(args and args[0] is data for data in self._data):
+            self.refuse("forward writes through .data, past autograd's version check",
+                        "write under torch.no_grad() instead")  # fmt: skip
         for arg in (*args, *kwargs.values()):
             if isinstance(arg, torch.Tensor):
                 self._keep_contents(arg)
@@ -116,24 +141,39 @@ class Watch(TorchFunctionMode):
     @contextlib.contextmanager
     def patches(self, model: torch.nn.Module) -> Iterator[None]:
         """Watches what is not a torch function: attribute reads, grad-mode reads, custom backwards."""
-        with contextlib.ExitStack() as stack:
-            for owner, name, made in self._replacements(model):
-                stack.enter_context(_replaced(owner, name, made))
+        replacements = list(self._replacements(model))
+        self._undone = [(owner, name, vars(owner).get(name)) for owner, name, _ in replacements]
+        with _replaced(replacements):
             yield
 
     def _replacements(self, model: torch.nn.Module) -> Iterator[tuple[Any, str, Any]]:
         yield torch.nn.Module, "__getattribute__", self._recording(object.__getattribute__)
         for kind in _attribute_classes(model):
             yield kind, "__getattribute__", self._recording(kind.__getattribute__)
+        yield torch, "compile", self._compiling(torch.compile)
         yield torch, "is_grad_enabled", self._noting_grad_mode(torch.is_grad_enabled)
         yield torch, "is_inference_mode_enabled", self._noting_grad_mode(torch.is_inference_mode_enabled)
         yield torch.autograd.Function, "apply", classmethod(self._custom_function(torch.autograd.Function))
-        yield torch.inference_mode, "__enter__", self._refusing("forward enters torch.inference_mode()")
-        yield torch.autograd, "grad", self._refusing("forward computes gradients")
-        yield torch.autograd, "backward", self._refusing("forward runs a backward pass")
-        for name in ("manual_seed", "seed", "get_rng_state", "set_rng_state", "initial_seed"):
-            yield torch, name, self._refusing(f"forward calls torch.{name}")
-            yield torch.random, name, self._refusing(f"forward calls torch.random.{name}")
+        yield torch.inference_mode, "__enter__", self._refusing(
+            "forward enters torch.inference_mode()", torch.inference_mode.__enter__
+        )
+        for owner, name in _REFUSED_CALLS:
+            function = getattr(owner, name)
+            yield owner, name, self._refusing(f"forward calls {owner.__name__}.{name}", function)
+
+    def _compiling(self, compile_: Callable[..., Any]) -> Callable[..., Any]:
+        """torch.cond and its like run torch.compile inside: it must see the world as it is."""
+
+        def compiled(*args: Any, **kwargs: Any) -> Any:
+            function = compile_(*args, **kwargs)
+
+            def unwatched(*inner: Any, **named: Any) -> Any:
+                with _replaced(self._undone), torch.overrides._pop_mode_temporarily():
+                    return function(*inner, **named)
+
+            return unwatched
+
+        return compiled
 
     def _recording(self, read: Callable[[Any, str], object]) -> Callable[[Any, str], object]:
         def __getattribute__(owner: Any, name: str) -> object:
@@ -146,16 +186,17 @@ class Watch(TorchFunctionMode):
 
     def _noting_grad_mode(self, read: Callable[[], bool]) -> Callable[[], bool]:
         def noted() -> bool:
-            file = sys._getframe(1).f_code.co_filename
-            if not file.startswith(_TORCH) or file.startswith(f"{_TORCH}/nn/"):
+            if _called_by_model():
                 self.reads_grad_mode = True
             return read()
 
         return noted
 
-    def _refusing(self, what: str) -> Callable[..., Any]:
-        def refused(*args: object, **kwargs: object) -> None:
-            self.refuse(what)
+    def _refusing(self, what: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def refused(*args: object, **kwargs: object) -> Any:
+            if _called_by_model():
+                self.refuse(what)
+            return function(*args, **kwargs)
 
         return refused
 
@@ -178,17 +219,23 @@ class Watch(TorchFunctionMode):
 
 
 @contextlib.contextmanager
-def _replaced(owner: Any, name: str, made: Any) -> Iterator[None]:
-    own = vars(owner)
-    before = own.get(name)
-    setattr(owner, name, made)
+def _replaced(replacements: list[tuple[Any, str, Any]]) -> Iterator[None]:
+    """Sets attributes of classes and modules (None removes one), and puts them back."""
+    before = [(owner, name, vars(owner).get(name)) for owner, name, _ in replacements]
     try:
+        for owner, name, made in replacements:
+            _set(owner, name, made)
         yield
     finally:
-        if before is None:
-            delattr(owner, name)
-        else:
-            setattr(owner, name, before)
+        for owner, name, made in reversed(before):
+            _set(owner, name, made)
+
+
+def _set(owner: Any, name: str, made: Any) -> None:
+    if made is not None:
+        setattr(owner, name, made)
+    elif name in vars(owner):
+        delattr(owner, name)
 
 
 def _attribute_classes(model: torch.nn.Module) -> list[type]:

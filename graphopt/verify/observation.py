@@ -68,9 +68,10 @@ class TensorFact:
 
     ``identity`` numbers the tensor object and ``storage`` its memory, each in order of first sight
     over arguments, parameters, buffers and outputs, so that two records agree exactly where their
-    ``is`` and sharing relations agree. ``content`` holds the elements in index order, lazy
-    conjugation and negation resolved, NaNs made one NaN. ``parts`` holds the component tensors of
-    layouts without strides (sparse, nested).
+    ``is`` and sharing relations agree. ``requires_grad`` and ``is_leaf`` are None where autograd
+    raises on the question, as it does of a stale view. ``content`` holds the elements in index
+    order, lazy conjugation and negation resolved, NaNs made one NaN. ``parts`` holds the component
+    tensors of layouts without strides (sparse, nested).
     """
 
     path: str
@@ -81,8 +82,8 @@ class TensorFact:
     shape: tuple[int, ...]
     strides: tuple[int, ...] | None
     offset: int | None
-    requires_grad: bool
-    is_leaf: bool
+    requires_grad: bool | None
+    is_leaf: bool | None
     conjugate: bool
     negative: bool
     identity: int
@@ -226,6 +227,16 @@ def _tensors_in(path: str, value: object, above: set[int]) -> Iterator[tuple[str
             yield from _tensors_in(path + suffix, item, above | {id(value)})
 
 
+def _asked(tensor: torch.Tensor, question: str) -> bool | None:
+    """What autograd says of ``tensor``; None where it raises, as the tensor was one of several
+    views made by one operator, and their base was written to since.
+    """
+    try:
+        return bool(getattr(tensor, question))
+    except RuntimeError:
+        return None
+
+
 class _Recorder:
     """Turns values into facts, numbering tensor objects and storages in order of first sight.
 
@@ -304,8 +315,8 @@ class _Recorder:
             shape=() if value.is_nested else tuple(value.shape),
             strides=tuple(value.stride()) if strided else None,
             offset=int(value.storage_offset()) if strided else None,
-            requires_grad=value.requires_grad,
-            is_leaf=value.is_leaf,
+            requires_grad=_asked(value, "requires_grad"),
+            is_leaf=_asked(value, "is_leaf"),
             conjugate=value.is_conj(),
             negative=value.is_neg(),
             identity=identity,
@@ -383,9 +394,7 @@ def _backward(outputs: object) -> str | None:
     roots = [
         tensor.to_dense() if tensor.layout != torch.strided else tensor
         for _, tensor in tensors_in(outputs)
-        if tensor.requires_grad
-        and (tensor.is_floating_point() or tensor.is_complex())
-        and not tensor.is_nested
+        if _asked(tensor, "requires_grad") and not tensor.is_nested
     ]
     if not roots:
         return None

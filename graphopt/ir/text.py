@@ -1,0 +1,462 @@
+"""The text form of a graph: `print_graph` and `parse_graph` are inverses.
+
+    graph {
+      %x: f32[2, 4] = argument 0
+      %w: f32[4, 4] = param "fc.weight"
+      %t: f32[4, 4]{1, 4} = aten.t.default(%w)  # "model.py":12 "x @ self.w.t()" in "fc"
+      chunk: (%a: f32[1, 4], %b: f32[1, 4]) = aten.chunk.default(%x, 2)
+      return %a, %t
+    }
+
+Strides stand in braces where they are not row-major, a device where it is not the CPU, and a symbolic
+size as `<2*s0>`. The same graph prints the same text in every process.
+"""
+
+import ast
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
+
+import sympy
+import torch
+
+from graphopt.errors import InvalidGraph
+from graphopt.ir.graph import (
+    Arg,
+    Argument,
+    Constant,
+    Graph,
+    Input,
+    Mapping,
+    Node,
+    Origin,
+    Sequence,
+    Slice,
+    Source,
+    State,
+    Value,
+)
+from graphopt.ir.literal import Lit
+from graphopt.ir.types import Dim, ListType, NoneType, SymType, TensorType, Type, contiguous_strides
+
+_CPU = torch.device("cpu")
+_SHORT = {"float": "f", "bfloat": "bf", "int": "i", "uint": "u", "complex": "c", "float8": "f8"}
+
+
+def _short_name(dtype: torch.dtype) -> str:
+    name = str(dtype).removeprefix("torch.")
+    if name == "bool":
+        return "b8"
+    plain = re.fullmatch(r"(float|bfloat|int|uint|complex)(\d+)", name)
+    return f"{_SHORT[plain[1]]}{plain[2]}" if plain else name
+
+
+_DTYPES = {
+    _short_name(value): value for value in vars(torch).values() if isinstance(value, torch.dtype)
+}
+
+
+def print_graph(graph: Graph, *, origins: bool = True, indent: str = "") -> str:
+    """The text of a graph; `origins=False` leaves the source lines out."""
+    inner = indent + "  "
+    lines = ["graph {"]
+    for entry in graph.inputs:
+        lines.append(f"{inner}{_defined(entry.value)} = {_source(entry.source)}")
+    for node in graph.nodes:
+        lines.append(inner + _node(node, origins, inner))
+    lines.append(f"{inner}return {', '.join(_arg(o, origins, inner) for o in graph.outputs)}".rstrip())
+    lines.append(f"{indent}}}")
+    return "\n".join(lines)
+
+
+def print_node(node: Node) -> str:
+    """One node's line, without its source lines."""
+    return _node(node, False, "")
+
+
+def _defined(value: Value) -> str:
+    return f"%{value.name}: {print_type(value.type)}"
+
+
+def _source(source: Source) -> str:
+    match source:
+        case Argument(index):
+            return f"argument {index}"
+        case State(kind, path):
+            return f"{kind} {json.dumps(path)}"
+        case Constant(name):
+            return f"constant {json.dumps(name)}"
+
+
+def _node(node: Node, origins: bool, indent: str) -> str:
+    if node.many:
+        left = f"{node.name}: ({', '.join(_defined(value) for value in node.results)})"
+    else:
+        left = _defined(node.results[0])
+    operands = [_arg(arg, origins, indent) for arg in node.args]
+    operands += [f"{name}={_arg(arg, origins, indent)}" for name, arg in node.kwargs]
+    text = f"{left} = {node.op}({', '.join(operands)})"
+    if origins and node.origins:
+        text += "  # " + "; ".join(_origin(origin) for origin in node.origins)
+    return text
+
+
+def _origin(origin: Origin) -> str:
+    return f"{json.dumps(origin.file)}:{origin.line} {json.dumps(origin.text)} in {json.dumps(origin.module)}"
+
+
+def _arg(arg: Arg, origins: bool, indent: str) -> str:
+    match arg:
+        case Value():
+            return f"%{arg.name}"
+        case Lit(value):
+            return _literal(value)
+        case Sequence(kind, items):
+            inside = ", ".join(_arg(item, origins, indent) for item in items)
+            return f"[{inside}]" if kind == "list" else f"({inside})"
+        case Slice(start, stop, step):
+            return f"slice({', '.join(_arg(a, origins, indent) for a in (start, stop, step))})"
+        case Mapping(pairs):
+            inside = ", ".join(f"{json.dumps(k)}: {_arg(a, origins, indent)}" for k, a in pairs)
+            return f"mapping({inside})"
+        case Graph():
+            return print_graph(arg, origins=origins, indent=indent)
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, str):
+        return json.dumps(value)
+    if isinstance(value, complex):
+        return f"complex({value.real!r}, {value.imag!r})"
+    if isinstance(value, torch.device):
+        return f"device({json.dumps(str(value))})"
+    return repr(value)
+
+
+def print_type(kind: Type) -> str:
+    """The text of a type."""
+    match kind:
+        case TensorType(dtype, shape, strides, device):
+            text = f"{_short_name(dtype)}[{', '.join(map(_dim, shape))}]"
+            if strides is None:
+                text += "{none}"
+            elif strides != contiguous_strides(shape):
+                text += f"{{{', '.join(map(_dim, strides))}}}"
+            return text if device == _CPU else f"{text} on {json.dumps(str(device))}"
+        case SymType(name, expr):
+            return name if expr is None else f"{name}<{expr}>"
+        case NoneType():
+            return "none"
+        case ListType(items):
+            return f"({', '.join(map(print_type, items))})"
+
+
+def _dim(size: Dim) -> str:
+    return str(size) if isinstance(size, int) else f"<{size}>"
+
+
+_TOKEN = re.compile(
+    r"""\s*(?:
+      (?P<string>"(?:[^"\\]|\\.)*")
+    | (?P<value>%\w+)
+    | (?P<number>-?(?:\d[\d.]*(?:e[-+]?\d+)?|inf\b|nan\b))
+    | (?P<expr><[^<>]*>)
+    | (?P<name>[A-Za-z_][\w.]*)
+    | (?P<symbol>[{}()\[\],:=#;])
+    )""",
+    re.VERBOSE,
+)
+
+
+def parse_graph(text: str) -> Graph:
+    """The graph of a text. Raises InvalidGraph, naming the place, where the text is none."""
+    parser = _Parser(text)
+    graph = parser.graph()
+    if parser.kind != "end":
+        parser.fail("the end")
+    return graph
+
+
+class _Parser:
+    """Recursive descent over tokens; `kind` and `token` are the current one."""
+
+    def __init__(self, text: str) -> None:
+        self._tokens = self._split(text)
+        self._ahead: list[tuple[str, str, int]] = []
+        self.kind, self.token, self._line = next(self._tokens)
+        self._values: dict[str, Value] = {}
+
+    def _split(self, text: str) -> Iterator[tuple[str, str, int]]:
+        position, line = 0, 1
+        while True:
+            found = _TOKEN.match(text, position)
+            if found is None:
+                rest = text[position:].strip()
+                line += text[position:].count("\n") if not rest else 0
+                if rest:
+                    raise InvalidGraph(f"no token at {rest[:30]!r}", where=f"line {line} of the text")
+                yield "end", "", line
+                return
+            line += found[0].count("\n")
+            position = found.end()
+            yield found.lastgroup or "", found[found.lastgroup or 0], line
+
+    def fail(self, expected: str) -> NoReturn:
+        """Raises InvalidGraph."""
+        raise InvalidGraph(
+            f"expected {expected}, found {self.token!r}", where=f"line {self._line} of the text"
+        )
+
+    def _next(self) -> str:
+        token = self.token
+        self.kind, self.token, self._line = next(self._tokens)
+        return token
+
+    def _take(self, token: str) -> None:
+        if self.token != token or self.kind == "string":
+            self.fail(repr(token))
+        self._next()
+
+    def _at(self, token: str) -> bool:
+        return self.token == token and self.kind != "string"
+
+    def _kind(self, kind: str) -> str:
+        if self.kind != kind:
+            self.fail(f"a {kind}")
+        return self._next()
+
+    def _string(self) -> str:
+        value: str = json.loads(self._kind("string"))
+        return value
+
+    def _integer(self) -> int:
+        try:
+            return int(self._kind("number"))
+        except ValueError:
+            self.fail("an integer")
+
+    def _list(self, end: str, item: Callable[[], Any]) -> list[Any]:
+        found = []
+        while not self._at(end):
+            found.append(item())
+            if not self._at(end):
+                self._take(",")
+        self._take(end)
+        return found
+
+    def graph(self) -> Graph:
+        """`graph { ... }`; a sub-graph has values of its own."""
+        outer, self._values = self._values, {}
+        self._take("graph")
+        self._take("{")
+        inputs: list[Input] = []
+        nodes: list[Node] = []
+        while not self._at("return"):
+            line = self._definition()
+            inputs.append(line) if isinstance(line, Input) else nodes.append(line)
+        self._take("return")
+        outputs = self._list("}", self._arg)
+        self._values = outer
+        return Graph(tuple(inputs), tuple(nodes), tuple(outputs))
+
+    def _definition(self) -> Input | Node:
+        if self.kind == "value":
+            value = self._defined()
+            self._take("=")
+            if self.token in ("argument", "param", "buffer", "attribute", "constant"):
+                return Input(value, self._source())
+            return self._operation(value.name, (value,), many=False)
+        name = self._kind("name")
+        self._take(":")
+        self._take("(")
+        results = tuple(self._list(")", self._defined))
+        self._take("=")
+        return self._operation(name, results, many=True)
+
+    def _defined(self) -> Value:
+        name = self._kind("value")[1:]
+        self._take(":")
+        value = Value(name, self._type())
+        self._values[name] = value
+        return value
+
+    def _source(self) -> Source:
+        kind = self._next()
+        if kind == "argument":
+            return Argument(self._integer())
+        if kind == "constant":
+            return Constant(self._string())
+        return State(kind, self._string())
+
+    def _operation(self, name: str, results: tuple[Value, ...], many: bool) -> Node:
+        op = self._kind("name")
+        self._take("(")
+        args: list[Arg] = []
+        kwargs: list[tuple[str, Arg]] = []
+        while not self._at(")"):
+            arg = self._arg()
+            if isinstance(arg, _Keyword):
+                kwargs.append((arg.name, self._arg()))
+            else:
+                args.append(arg)
+            if not self._at(")"):
+                self._take(",")
+        self._take(")")
+        origins: list[Origin] = []
+        while self._at("#") or (origins and self._at(";")):
+            self._next()
+            file = self._string()
+            self._take(":")
+            line, text = self._integer(), self._string()
+            self._take("in")
+            origins.append(Origin(file, line, text, self._string()))
+        return Node(name, op, tuple(args), tuple(kwargs), results, many, tuple(origins))
+
+    def _arg(self) -> Any:
+        if self.kind == "value":
+            name = self._next()[1:]
+            if name not in self._values:
+                raise InvalidGraph(
+                    f"%{name} is used before it is defined", where=f"line {self._line} of the text"
+                )
+            return self._values[name]
+        if self._at("["):
+            self._next()
+            return Sequence("list", tuple(self._list("]", self._arg)))
+        if self._at("("):
+            self._next()
+            return Sequence("tuple", tuple(self._list(")", self._arg)))
+        if self._at("graph"):
+            return self.graph()
+        if self.kind == "string":
+            return Lit(self._string())
+        if self.kind == "number":
+            return Lit(_number(self._next()))
+        return self._named()
+
+    def _named(self) -> Any:
+        name = self._kind("name")
+        if name in ("None", "True", "False"):
+            return Lit({"None": None, "True": True, "False": False}[name])
+        if name in ("inf", "nan"):
+            return Lit(float(name))
+        if self._at("="):
+            self._next()
+            return _Keyword(name)
+        if self._at("("):
+            return self._call(name)
+        found = getattr(torch, name.removeprefix("torch."), None)
+        if name.startswith("torch.") and isinstance(
+            found, torch.dtype | torch.layout | torch.memory_format
+        ):
+            return Lit(found)
+        self.fail("an operand")
+
+    def _call(self, name: str) -> Any:
+        self._take("(")
+        if name == "device":
+            device = torch.device(self._string())
+            self._take(")")
+            return Lit(device)
+        if name == "mapping":
+            return Mapping(tuple(self._list(")", self._pair)))
+        items = self._list(")", self._arg)
+        if name == "slice" and len(items) == 3:
+            return Slice(*items)
+        if name == "complex" and len(items) == 2:
+            return Lit(complex(*(item.value for item in items)))
+        self.fail("device, mapping, slice or complex")
+
+    def _pair(self) -> tuple[str, Arg]:
+        key = self._string()
+        self._take(":")
+        return key, self._arg()
+
+    def _type(self) -> Type:
+        if self._at("("):
+            self._next()
+            return ListType(tuple(self._list(")", self._type)))
+        name = self._kind("name")
+        if name == "none":
+            return NoneType()
+        if name in ("int", "float", "bool"):
+            return SymType(name, parse_expression(self._next()[1:-1]) if self.kind == "expr" else None)
+        if name not in _DTYPES:
+            self.fail("a type")
+        self._take("[")
+        shape = tuple(self._list("]", self._size))
+        strides: tuple[Dim, ...] | None = contiguous_strides(shape)
+        if self._at("{"):
+            self._next()
+            if self._at("none"):
+                self._next()
+                self._take("}")
+                strides = None
+            else:
+                strides = tuple(self._list("}", self._size))
+        device = _CPU
+        if self._at("on"):
+            self._next()
+            device = torch.device(self._string())
+        return TensorType(_DTYPES[name], shape, strides, device)
+
+    def _size(self) -> Dim:
+        return parse_expression(self._next()[1:-1]) if self.kind == "expr" else self._integer()
+
+
+class _Keyword:
+    """A keyword operand's name, met before its value."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+def _number(text: str) -> int | float:
+    return float(text) if re.search(r"[.einf]", text) else int(text)
+
+
+_FUNCTIONS: dict[str, Any] = {
+    "floor": sympy.floor,
+    "ceiling": sympy.ceiling,
+    "Mod": sympy.Mod,
+    "Max": sympy.Max,
+    "Min": sympy.Min,
+}
+
+
+def parse_expression(text: str) -> Any:
+    """A sympy expression over integer symbols. Only arithmetic and named functions are accepted, and
+    nothing is evaluated as Python. Raises InvalidGraph."""
+    try:
+        return _sympy(ast.parse(text, mode="eval").body)
+    except (SyntaxError, ValueError, TypeError) as error:
+        raise InvalidGraph(f"{text!r} is no size expression: {error}") from error
+
+
+def _sympy(node: ast.AST) -> Any:
+    match node:
+        case ast.Constant(value=int() as value):
+            return sympy.Integer(value)
+        case ast.Constant(value=float() as value):
+            return sympy.Float(value)
+        case ast.Name(id=name):
+            return sympy.Symbol(name, integer=True)
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            return -_sympy(operand)
+        case ast.BinOp(left=left, op=op, right=right):
+            a, b = _sympy(left), _sympy(right)
+            match op:
+                case ast.Add():
+                    return a + b
+                case ast.Sub():
+                    return a - b
+                case ast.Mult():
+                    return a * b
+                case ast.Div():
+                    return a / b
+                case ast.Pow():
+                    return a**b
+        case ast.Call(func=ast.Name(id=name), args=args, keywords=[]):
+            return _FUNCTIONS.get(name, sympy.Function(name))(*map(_sympy, args))
+    raise ValueError(f"{type(node).__name__} is not allowed")
