@@ -7,9 +7,11 @@ compares every kind of call with an untouched copy. Nothing here trusts graphopt
 from __future__ import annotations
 
 import time
+import traceback
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -78,11 +80,13 @@ def _optimise(model: nn.Module, inputs: Inputs, passes: list[str] | None) -> Any
 
 
 def _failure(error: Exception) -> tuple[str, str]:
-    """("unsupported" or "crash", the first line of why)."""
+    """("unsupported" or "crash", the first lines of why, and for a crash where it was raised)."""
     import graphopt
 
-    refused = isinstance(error, graphopt.Unsupported)
-    return ("unsupported" if refused else "crash"), first_lines(error)
+    if isinstance(error, graphopt.Unsupported):
+        return "unsupported", first_lines(error)
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return "crash", f"{Path(frame.filename).name}:{frame.lineno}: {first_lines(error)}"
 
 
 def _scale(module: nn.Module) -> None:
@@ -169,7 +173,7 @@ def _check_eval(architecture: Architecture, passes: list[str] | None, result: Eq
     checks["no trace"] = Check(untouched)
     checks["example"] = pair.call(architecture.example_inputs)
     checks["second"] = pair.call(lambda: architecture.example_inputs(1))
-    checks["gradients"] = pair.call(lambda: architecture.example_inputs(2), gradients=True)
+    checks["gradients"] = pair.call(lambda: architecture.example_inputs(3), gradients=True)
     checks["other shape"] = pair.call(architecture.other_inputs)
     with torch.no_grad():
         checks["no_grad"] = pair.call(architecture.example_inputs)

@@ -77,7 +77,7 @@ def _differences(
         with torch.set_grad_enabled(kind != "no_grad"):
             expected, actual = (
                 observe(
-                    module, architecture.example_inputs(seed), forward, gradients=kind == "example"
+                    module, architecture.example_inputs(seed), forward, gradients=kind != "no_grad"
                 )
                 for module in (reference, exported)
             )

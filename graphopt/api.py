@@ -1,29 +1,177 @@
 """`optimize()` and `Optimized`: the one front door."""
 
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from graphopt.capture import Program, capture
-from graphopt.errors import Unsupported
+from graphopt.authoring import Pass
+from graphopt.capture import Program, as_module, capture
+from graphopt.capture.archive import save_program
+from graphopt.catalog import choose
+from graphopt.diff import diff_text
+from graphopt.errors import Error
 from graphopt.ir.graph import Graph
+from graphopt.emit import export_program
 from graphopt.module import OptimizedModule, Policy
+from graphopt.pipeline import run_passes
+from graphopt.report import Report, Size
+from graphopt.verify.comparison import compare_programs
+
+_ON_GUARD = ("original", "error", "recapture")
+_NONFINITE = ("finite", "exact")
+
 
 class Optimized:
-    def __init__(self, module: OptimizedModule):
-        self.module=module
-    def __call__(self,*a,**k): return self.module(*a,**k)
-    @property
-    def graph(self): return self.module._variants[0].program.graph
-    @property
-    def graph_module(self): return self.module._variants[0].graph_module
+    """What `optimize()` returns: the drop-in module, the emitted graph, and what was done."""
 
-class _Function(torch.nn.Module):
-    def __init__(self, function): 
-        super().__init__(); self.function=function; self.forward=function
+    def __init__(self, module: OptimizedModule, record: "_Record") -> None:
+        self.module = module
+        self._record = record
 
-def optimize(model, args=None, kwargs=None, *, passes=None, dynamic_shapes=None, verify=True, measure=True, on_guard="original", nonfinite="finite", seed=0, time_budget_s=None):
-    if not isinstance(model, torch.nn.Module): model=_Function(model)
-    pol=Policy(on_guard, lambda a,k: capture(model,a,k))
-    progs=() if args is None else (capture(model,tuple(args),kwargs or {}, dynamic_shapes),)
-    return Optimized(OptimizedModule(model, progs, pol))
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.module(*args, **kwargs)
+
+    @property
+    def graph_module(self) -> torch.fx.GraphModule:
+        """The emitted torch.fx.GraphModule. It checks no guards. Raises Error before the first call
+        where no example inputs were given."""
+        self._needs_capture()
+        return self.module.newest.graph_module
+
+    @property
+    def graph(self) -> Graph:
+        """The optimised graph."""
+        self._needs_capture()
+        return self.module.newest.program.graph
+
+    @property
+    def report(self) -> Report:
+        """Steps, near misses, sizes, evidence, and whether the result is equivalent and accepted."""
+        self._needs_capture()
+        assert self._record.report is not None
+        return self._record.report
+
+    @property
+    def diff(self) -> str:
+        """A unified diff of the graphs before and after."""
+        self._needs_capture()
+        assert self._record.before is not None and self._record.after is not None
+        return diff_text(self._record.before, self._record.after)
+
+    def invalidate(self) -> None:
+        """Forgets everything computed from the model's state. Lossless passes so far keep nothing."""
+
+    def save(self, path: str | Path) -> None:
+        """Writes the optimised program as a `.pt2` file that plain torch loads.
+
+        Raises Unsupported where torch.export cannot express it; then no file is written.
+        """
+        self._needs_capture()
+        newest = self.module.newest
+        save_program(export_program(newest.graph_module, newest.program), path)
+
+    def _needs_capture(self) -> None:
+        if self._record.report is None:
+            raise Error("nothing has been captured yet", remedy="call it once, or pass example inputs")
+
+
+class _Record:
+    """What the newest capture found."""
+
+    def __init__(self) -> None:
+        self.before: Graph | None = None
+        self.after: Graph | None = None
+        self.report: Report | None = None
+
+
+def optimize(
+    model: Any,
+    args: Iterable[Any] | None = None,
+    kwargs: dict[str, Any] | None = None,
+    *,
+    passes: Iterable[str | Pass] | None = None,
+    dynamic_shapes: Any = None,
+    verify: bool = True,
+    measure: bool = True,
+    on_guard: str = "original",
+    nonfinite: str = "finite",
+    seed: int = 0,
+    time_budget_s: float | None = None,
+    trust: bool = False,
+) -> Optimized:
+    """Captures a model, removes redundant work, and returns a drop-in that is proven to do the same.
+
+    model: nn.Module, function, torch.fx.GraphModule, ExportedProgram, or the path of a `.pt2` file.
+    args, kwargs: one example call; `()` means no arguments, None captures at the first call.
+    passes: None for the lossless default, [] for capture and emit alone, or names and pass objects.
+    dynamic_shapes: as in torch.export, by parameter; "auto" makes every size symbolic that can be.
+    verify: run both on the example inputs and compare all a caller can observe; where they differ the
+        original runs and the report says so.
+    measure: time both. Without it the rewritten graph is always returned.
+    on_guard: what a call does that breaks a guard: run the "original" (and warn once), raise
+        GuardError ("error"), or make another variant ("recapture").
+    nonfinite: "finite" or "exact"; lossless passes are exact always.
+    seed: of the random stream while verifying.
+    time_budget_s: seconds that verification may take.
+    trust: load a `.pt2` without checking it first (it may then execute code).
+
+    Raises Unsupported where the program cannot be kept exactly, PassError for an unknown or failing
+    pass, and ValueError for a wrong option. The model is left as it was, whatever happens.
+    """
+    _check_option("on_guard", on_guard, _ON_GUARD)
+    _check_option("nonfinite", nonfinite, _NONFINITE)
+    chosen = choose(passes)
+    original = as_module(model, trust=trust)
+    record = _Record()
+
+    def capture_and_rewrite(call_args: tuple[Any, ...], call_kwargs: dict[str, Any]) -> Program:
+        program = capture(original, call_args, call_kwargs, dynamic_shapes)
+        outcome = run_passes(program.graph, chosen)
+        record.before, record.after = program.graph, outcome.graph
+        record.report = Report(
+            before=Size.of(program.graph),
+            after=Size.of(outcome.graph),
+            steps=outcome.steps,
+            missed=outcome.missed,
+            passes=tuple(one.name for one in chosen),
+        )
+        rewritten = replace(program, graph=outcome.graph)
+        if verify:
+            record.report = _verified(record.report, original, rewritten, call_args, call_kwargs, seed)
+        return rewritten
+
+    if args is None and kwargs is None:
+        return Optimized(OptimizedModule(original, (), Policy(on_guard, capture_and_rewrite)), record)
+    example = tuple(args) if args is not None else ()
+    program = capture_and_rewrite(example, kwargs or {})
+    module = OptimizedModule(original, (program,), Policy(on_guard, capture_and_rewrite))
+    if record.report is not None and not record.report.accepted:
+        module.retire()
+    return Optimized(module, record)
+
+
+def _verified(
+    report: Report,
+    original: torch.nn.Module,
+    program: Program,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    seed: int,
+) -> Report:
+    verdict = compare_programs(
+        original, lambda model: OptimizedModule(model, (program,), Policy("error", None)), args, kwargs, seed
+    )
+    return replace(
+        report,
+        equivalent=verdict.equivalent,
+        accepted=verdict.equivalent is not False,
+        evidence=(*report.evidence, verdict.evidence),
+    )
+
+
+def _check_option(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ValueError(f"{name} is {value!r}; it may be {', '.join(map(repr, known))}")

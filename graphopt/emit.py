@@ -8,7 +8,9 @@ from typing import Any
 
 import torch
 
-from graphopt.errors import InvalidGraph
+from graphopt.capture.program import Program
+from graphopt.errors import InvalidGraph, Unsupported
+from graphopt.guards import NumberFact, TensorFact
 from graphopt.ir.graph import (
     Arg,
     Argument,
@@ -115,6 +117,46 @@ def emit(
     It checks nothing: the guards of `opt.module` do.
     """
     return _Emitter(graph, interface, constants, model).emit()
+
+
+def export_program(module: torch.fx.GraphModule, program: Program) -> torch.export.ExportedProgram:
+    """An emitted graph as an ExportedProgram, whose state has the model's own names.
+
+    Raises Unsupported where torch.export cannot express it.
+    """
+    leaves = [_example(fact) for fact in program.facts.arguments]
+    objects: dict[int, Any] = {}
+    values = [rebuild(structure, leaves, objects) for structure in program.interface.arguments]
+    args: list[Any] = []
+    kwargs: dict[str, Any] = {}
+    for parameter, value in zip(program.interface.parameters, values, strict=True):
+        if parameter.kind == "variadic":
+            args.extend(value)
+        elif parameter.kind == "keywords":
+            kwargs.update(value)
+        elif parameter.kind == "named":
+            kwargs[parameter.name] = value
+        else:
+            args.append(value)
+    try:
+        return torch.export.export(module, tuple(args), kwargs)
+    except Exception as error:
+        raise Unsupported(
+            f"torch.export cannot express the optimised graph: {str(error).splitlines()[0]}",
+            remedy="keep it in process: use opt.module, or torch.save(opt.module)",
+        ) from error
+
+
+def _example(fact: TensorFact | NumberFact) -> Any:
+    if isinstance(fact, NumberFact) or not all(isinstance(size, int) for size in fact.shape):
+        raise Unsupported(
+            "a graph with symbolic sizes cannot be saved yet", remedy="capture it with the sizes you need"
+        )
+    made = torch.zeros(fact.shape, dtype=fact.dtype, device=fact.device)
+    if fact.strides is None:
+        return made
+    size = 1 + sum((n - 1) * s for n, s in zip(fact.shape, fact.strides, strict=True) if n)  # type: ignore[operator]
+    return torch.zeros(size, dtype=fact.dtype, device=fact.device).as_strided(fact.shape, fact.strides)  # type: ignore[arg-type]
 
 
 class _Body:

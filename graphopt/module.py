@@ -56,6 +56,7 @@ class OptimizedModule(torch.nn.Module):
         own["_policy"] = policy
         own["_warned"] = False
         own["_variants"] = [Variant(program, original) for program in programs]
+        own["_retired"] = None
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The original's forward."""
@@ -76,6 +77,8 @@ class OptimizedModule(torch.nn.Module):
         policy, variants = self._policy, self._variants
         if not variants and policy.capture is not None:
             return self._new_variant(args, kwargs).run(*args, **kwargs)
+        if self._retired is not None:
+            return self._original(*args, **kwargs)
         reason = self.violation(args, kwargs)
         if policy.on_guard == "error":
             raise GuardError(reason, remedy='call as captured, or use on_guard="original" or "recapture"')
@@ -96,6 +99,19 @@ class OptimizedModule(torch.nn.Module):
         variant = Variant(self._policy.capture(args, kwargs), self._original)
         self._variants.append(variant)
         return variant
+
+    @property
+    def newest(self) -> Variant:
+        """The variant made last, be it in use or retired."""
+        variant: Variant = self._retired or self._variants[-1]
+        return variant
+
+    def retire(self) -> None:
+        """Takes the variants out of use: the original runs from now on."""
+        own = vars(self)
+        own["_retired"] = self.newest
+        own["_variants"] = []
+        own["_policy"] = Policy("original", None)
 
     def violation(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
         """Why the newest variant does not serve a call, in one sentence; "" where it does."""

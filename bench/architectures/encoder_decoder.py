@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from bench.architectures.architecture import Architecture, Inputs, MakeInputs, from_config
-from bench.architectures.inputs import VOCABULARY, noise, together, tokens
+from bench.architectures.inputs import VOCABULARY, noise, sometimes_padded, together, tokens
 from bench.architectures.text_decoders import SPECIAL
 
 _FAMILY = "encoder-decoder"
@@ -97,6 +97,12 @@ def encoder_decoders() -> list[Architecture]:
         _pair("umt5", "UMT5ForConditionalGeneration", T5_SIZES),
         _pair("longt5", "LongT5ForConditionalGeneration", T5_SIZES, local_radius=3),
         _pair("bart", "BartForConditionalGeneration", BART_SIZES),
+        _pair(
+            "bart-mask-by-value",
+            "BartForConditionalGeneration",
+            BART_SIZES,
+            sometimes_padded(source_and_target(), "attention_mask", "decoder_attention_mask"),
+        ),
         _pair(
             "bart-loss",
             "BartForConditionalGeneration",

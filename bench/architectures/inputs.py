@@ -39,6 +39,22 @@ def tokens(
     return make
 
 
+def sometimes_padded(padded: MakeInputs, *masks: str) -> MakeInputs:
+    """Padded inputs for even seeds; for odd seeds the same with masks of ones alone.
+
+    transformers drops a mask of ones when it runs eagerly (a branch on values) and keeps it while
+    exporting: one captured program has to be right for both.
+    """
+
+    def make(seed: int, batch: int, length: int) -> Inputs:
+        args, kwargs = padded(seed, batch, length)
+        if seed % 2:
+            kwargs |= {mask: torch.ones_like(kwargs[mask]) for mask in masks}
+        return args, kwargs
+
+    return make
+
+
 def noise(name: str, *shape: int | str, scale: float = 1.0) -> MakeInputs:
     """Normal noise; in `shape`, "batch" and "length" stand for the sizes of the call."""
 

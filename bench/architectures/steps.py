@@ -13,8 +13,6 @@ from bench.architectures.inputs import VOCABULARY
 from bench.architectures.text_decoders import GROUPED, SPECIAL
 
 _FAMILY = "decoding step"
-_NEW = 2
-"""New tokens a step: two, since torch.export takes an example size of 1 for a constant."""
 
 
 def _filled(generator: torch.Generator, layers: int, *shape: int) -> Any:
@@ -27,18 +25,18 @@ def _filled(generator: torch.Generator, layers: int, *shape: int) -> Any:
     return DynamicCache([(states(), states()) for _ in range(layers)])
 
 
-def _words(generator: torch.Generator, batch: int) -> torch.Tensor:
-    return torch.randint(4, VOCABULARY, (batch, _NEW), generator=generator)
+def _words(generator: torch.Generator, batch: int, new: int = 2) -> torch.Tensor:
+    return torch.randint(4, VOCABULARY, (batch, new), generator=generator)
 
 
-def _decoder_step(heads: int, head_size: int) -> MakeInputs:
-    """Two new tokens after `length` cached ones."""
+def _decoder_step(heads: int, head_size: int, new: int = 2) -> MakeInputs:
+    """`new` tokens after `length` cached ones."""
 
     def make(seed: int, batch: int, length: int) -> Inputs:
         generator = torch.Generator().manual_seed(seed)
         return (), {
-            "input_ids": _words(generator, batch),
-            "attention_mask": torch.ones(batch, length + _NEW, dtype=torch.long),
+            "input_ids": _words(generator, batch, new),
+            "attention_mask": torch.ones(batch, length + new, dtype=torch.long),
             "past_key_values": _filled(generator, 2, batch, heads, length, head_size),
         }
 
@@ -78,6 +76,12 @@ def decoding_steps() -> list[Architecture]:
     return [
         Architecture(
             "llama-step", _FAMILY, from_config("LlamaForCausalLM", **GROUPED), _decoder_step(2, 8)
+        ),
+        Architecture(
+            "llama-step-one-token",
+            _FAMILY,
+            from_config("LlamaForCausalLM", **GROUPED),
+            _decoder_step(2, 8, new=1),
         ),
         Architecture(
             "qwen3-step",

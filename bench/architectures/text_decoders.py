@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bench.architectures.architecture import Architecture, MakeInputs, from_config
-from bench.architectures.inputs import VOCABULARY, together, tokens
+from bench.architectures.inputs import VOCABULARY, sometimes_padded, together, tokens
 
 SPECIAL = {"vocab_size": VOCABULARY, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 SMALL_DECODER = SPECIAL | {
@@ -86,6 +86,12 @@ def text_decoders() -> list[Architecture]:
         decoder("biogpt", "BioGptForCausalLM", SMALL_DECODER),
         decoder("llama", "LlamaForCausalLM", GROUPED),
         decoder("llama-unpadded", "LlamaForCausalLM", GROUPED, tokens(mask=None)),
+        decoder(
+            "llama-mask-by-value",
+            "LlamaForCausalLM",
+            GROUPED,
+            sometimes_padded(tokens(fixed_length=48), "attention_mask"),
+        ),
         decoder("llama-no-cache", "LlamaForCausalLM", GROUPED, use_cache=False),
         decoder("llama-eager-attention", "LlamaForCausalLM", GROUPED, attn_implementation="eager"),
         decoder("llama-loss", "LlamaForCausalLM", GROUPED, with_labels),

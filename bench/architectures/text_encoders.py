@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from bench.architectures.architecture import Architecture, Inputs, MakeInputs, from_config
-from bench.architectures.inputs import VOCABULARY, noise, together, tokens
+from bench.architectures.inputs import VOCABULARY, noise, sometimes_padded, together, tokens
 
 _SMALL = {
     "vocab_size": VOCABULARY,
@@ -64,6 +64,11 @@ def text_encoders() -> list[Architecture]:
     return [
         _encoder("bert", "BertModel"),
         _encoder("bert-unpadded", "BertModel", tokens(mask=None)),
+        _encoder(
+            "bert-mask-by-value",
+            "BertModel",
+            sometimes_padded(tokens(fixed_length=48), "attention_mask"),
+        ),
         _encoder("bert-eager-attention", "BertModel", attn_implementation="eager"),
         _encoder(
             "bert-classification",

@@ -25,7 +25,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from bench.sweep.operators import DTYPES, operators, seed_generators
-from bench.sweep.record import Record, run_all, summary
+from bench.sweep.record import FOUND, Record, run_all, summary
 from bench.sweep.trial import Passes, Trial
 from graphopt.verify import copy_arguments
 
@@ -312,7 +312,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(summary(record.outcomes))
     if not complete:
         print("The time ran out before the end: run the same command again to go on.")
-    return int(any(o.verdict in ("mismatch", "crash", "guard", "trace") for o in record.outcomes))
+    return int(any(outcome.verdict in FOUND for outcome in record.outcomes))
 
 
 if __name__ == "__main__":

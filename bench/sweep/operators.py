@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 
-from bench.sweep.record import Record, run_all, summary
+from bench.sweep.record import FOUND, Record, run_all, summary
 from bench.sweep.trial import Passes, Trial
 
 DTYPES = (torch.float32, torch.int64, torch.bool, torch.complex64)
@@ -311,7 +311,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"  excluded by name: {', '.join(EXCLUDED)}: {UNWRITTEN}")
     if not complete:
         print("The time ran out before the end: run the same command again to go on.")
-    return int(any(o.verdict in ("mismatch", "crash", "guard", "trace") for o in record.outcomes))
+    return int(any(outcome.verdict in FOUND for outcome in record.outcomes))
 
 
 if __name__ == "__main__":

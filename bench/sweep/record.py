@@ -15,8 +15,19 @@ from bench.sweep.trial import Outcome, Passes, Trial, Verdict, judge
 REQUIRED_SHARE = 0.97
 """Of what torch.export takes, the share that graphopt must take (issue 2)."""
 
-EXCLUDING = ("nondeterministic", "unobservable", "timeout")
-"""Verdicts that say nothing about the optimiser."""
+FINDINGS: tuple[tuple[Verdict, str], ...] = (
+    ("mismatch", "silent mismatches"),
+    ("crash", "crashes"),
+    ("guard", "guards that fail on like arguments"),
+    ("trace", "traces left by optimize"),
+)
+EXCLUSIONS: tuple[tuple[Verdict, str], ...] = (
+    ("nondeterministic", "excluded, since eager does not repeat itself"),
+    ("unobservable", "excluded, since the harness cannot read what eager gives"),
+    ("timeout", "excluded, since it takes too long"),
+)
+FOUND = {verdict for verdict, _ in FINDINGS}
+EXCLUDED = {verdict for verdict, _ in EXCLUSIONS}
 
 
 class Record:
@@ -83,7 +94,7 @@ def run_all(
         record.begin(trial, missing)
         for outcome in judge(trial, missing, seconds=seconds_each):
             record.add(outcome)
-            if verbose and outcome.verdict not in ("ok", "refused", *EXCLUDING):
+            if verbose and outcome.verdict in FOUND:
                 line = f"{outcome.verdict}: {outcome.name} [{outcome.passes}] {outcome.reason}"
                 print(line, flush=True)
         record.end()
@@ -114,11 +125,10 @@ def summary(outcomes: Iterable[Outcome], *, refusals: bool = True) -> str:
     """The table of a sweep: counts, shares, and every finding grouped by reason."""
     known = list(outcomes)
     lines: list[str] = []
-    verdicts: tuple[tuple[Verdict, str], ...]
     for passes in dict.fromkeys(outcome.passes for outcome in known):
         mine = [outcome for outcome in known if outcome.passes == passes]
         counts = Counter(outcome.verdict for outcome in mine)
-        judged = [o for o in mine if o.verdict not in EXCLUDING]
+        judged = [o for o in mine if o.verdict not in EXCLUDED]
         exported = [o for o in judged if o.exported and not o.eager_raises]
         taken = [outcome for outcome in exported if outcome.verdict != "refused"]
         accepted = [outcome for outcome in judged if outcome.verdict == "ok"]
@@ -135,14 +145,7 @@ def summary(outcomes: Iterable[Outcome], *, refusals: bool = True) -> str:
             f"  eager raises in {sum(o.eager_raises for o in judged)}",
             f"  the graph changed in {len(changed)} of {len(accepted)}: {changed_share}",
         ]
-        verdicts = (
-            ("mismatch", "silent mismatches"),
-            ("crash", "crashes"),
-            ("guard", "guards that fail on like arguments"),
-            ("trace", "traces left by optimize"),
-            ("timeout", "out of time"),
-        )
-        for verdict, title in verdicts:
+        for verdict, title in FINDINGS:
             found = [outcome for outcome in mine if outcome.verdict == verdict]
             lines.append(f"  {title}: {len(found)}")
             lines += _grouped(found)
@@ -150,11 +153,7 @@ def summary(outcomes: Iterable[Outcome], *, refusals: bool = True) -> str:
             found = [o for o in exported if o.verdict == "refused"]
             lines.append(f"  refused though torch.export takes it: {len(found)}")
             lines += _grouped(found)
-        verdicts = (
-            ("nondeterministic", "excluded, since eager does not repeat itself"),
-            ("unobservable", "excluded, since the harness cannot read what eager gives"),
-        )
-        for verdict, title in verdicts:
+        for verdict, title in EXCLUSIONS:
             lines.append(f"  {title}: {counts[verdict]}")
             lines += _grouped(outcome for outcome in mine if outcome.verdict == verdict)
     return "\n".join(lines)

@@ -2,5 +2,6 @@
 
 from graphopt.capture.capture import capture
 from graphopt.capture.program import Program
+from graphopt.capture.sources import as_module
 
-__all__ = ["Program", "capture"]
+__all__ = ["Program", "as_module", "capture"]

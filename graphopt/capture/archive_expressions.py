@@ -128,8 +128,8 @@ class _Arithmetic(ast.NodeVisitor):
     def visit_Constant(self, node: ast.Constant) -> None:
         if not isinstance(node.value, (int, float)):
             self.refuse(node)
-        if abs(node.value) > _MAX_INTEGER:
-            raise Refusal("a number beyond 64 bits")
+        if isinstance(node.value, int) and abs(node.value) > _MAX_INTEGER:
+            raise Refusal("an integer beyond 64 bits")
 
     def generic_visit(self, node: ast.AST) -> None:
         self.refuse(node)

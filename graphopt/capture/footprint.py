@@ -3,6 +3,7 @@
 A footprint is taken before and compared after. A difference is a side effect that a graph would lose.
 """
 
+import operator
 import random
 import types
 from collections import deque
@@ -60,8 +61,16 @@ class PythonState:
     def restore(self) -> None:
         """Puts every holder's former contents back."""
         for _, holder, before in self._taken.values():
-            if any(True for _ in _compare("", holder, before)):
+            if not _identical(holder, before):
                 _refill(holder, before)
+
+
+def _identical(holder: Any, before: Any) -> bool:
+    if isinstance(holder, dict):
+        return list(holder) == list(before) and all(map(operator.is_, holder.values(), before.values()))
+    if isinstance(holder, set):
+        return bool(holder == before)
+    return len(holder) == len(before) and all(map(operator.is_, holder, before))
 
 
 def _refill(holder: Any, before: Any) -> None:
@@ -112,7 +121,7 @@ def _compare(name: str, holder: Any, before: Any) -> Iterator[Change]:
     if isinstance(holder, dict):
         for key in [*before, *(key for key in holder if key not in before)]:
             old, new = before.get(key, MISSING), holder.get(key, MISSING)
-            if old is not new and not _equal_constants(old, new):
+            if not _same(old, new):
                 yield Change(f"{name}.{key}" if isinstance(key, str) else f"{name}[{key!r}]",
                              holder, key, old, new)  # fmt: skip
     elif isinstance(holder, set):
@@ -122,19 +131,23 @@ def _compare(name: str, holder: Any, before: Any) -> Iterator[Change]:
         yield Change(name, holder, None, before, holder.copy())
     else:
         for i, (old, new) in enumerate(zip(before, holder, strict=True)):
-            if old is not new and not _equal_constants(old, new):
+            if not _same(old, new):
                 yield Change(f"{name}[{i}]", holder, i, old, new)
 
 
-def _equal_constants(old: object, new: object) -> bool:
-    """Whether two constants are interchangeable: equal, of one type, and immutable all through."""
+def _same(old: Any, new: Any) -> bool:
+    """Whether two entries are one object, equal constants, or containers of the same (torch.export
+    exchanges containers for copies)."""
+    if old is new:
+        return True
     if type(old) is not type(new):
         return False
-    if isinstance(old, tuple) and isinstance(new, tuple):
-        return len(old) == len(new) and all(map(_equal_constants, old, new))
-    return isinstance(old, str | bytes | int | float | complex | torch.dtype | torch.device | torch.Size) and (
-        old == new
-    )
+    if isinstance(old, list | tuple):
+        return len(old) == len(new) and all(map(_same, old, new))
+    if isinstance(old, dict):
+        return list(old) == list(new) and all(map(_same, old.values(), new.values()))
+    constants = str | bytes | int | float | complex | set | torch.dtype | torch.device
+    return isinstance(old, constants) and bool(old == new)
 
 
 def function_roots(name: str, function: Any) -> dict[str, object]:

@@ -1,0 +1,92 @@
+"""What each operator is: its effect and whether its results share storage with its operands.
+
+The table `operators.tsv` is generated from torch's schemas and tags and then confirmed by execution
+(`python -m bench.operators.confirm`). It is an allow-list: an operator that is not in it is OPAQUE, and
+no pass may merge, move or remove it.
+"""
+
+import enum
+import importlib.resources
+from dataclasses import dataclass
+from functools import cache
+
+from graphopt.ir.graph import Node
+from graphopt.ir.literal import Lit
+
+
+class Effect(enum.Enum):
+    """What running an operator does besides returning results."""
+
+    NONE = "none"  # a pure function of its operands: same operands, same bits, on every call
+    RAISES = "raises"  # pure, but may raise depending on the operands' values
+    RANDOM = "random"  # draws from the random stream
+    WRITES = "writes"  # writes into operands
+    OPAQUE = "opaque"  # unknown: may do anything to its operands, and must stay where it is
+
+
+class Alias(enum.Enum):
+    """Whether a result may share storage with an operand."""
+
+    FRESH = "fresh"  # never
+    MAY = "may"  # depends on the operands: reshape, contiguous, to
+    VIEW = "view"  # always, and no element is read
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """One operator's facts. `written` names the operands it writes, by schema argument name."""
+
+    name: str
+    effect: Effect
+    alias: Alias
+    written: tuple[str, ...] = ()
+    parameters: tuple[str, ...] = ()  # the schema's argument names, in order
+    commutes: bool = False  # in its first two operands, bit for bit
+
+
+@cache
+def _table() -> dict[str, Op]:
+    text = importlib.resources.files("graphopt.ir").joinpath("operators.tsv").read_text()
+    found: dict[str, Op] = {}
+    for line in text.splitlines():
+        if not line or line.startswith("#"):
+            continue
+        name, effect, alias, commutes, written, parameters = line.split("\t")
+        found[name] = Op(
+            name,
+            Effect(effect),
+            Alias(alias),
+            tuple(filter(None, written.split(","))),
+            tuple(filter(None, parameters.split(","))),
+            commutes == "commutes",
+        )
+    return found
+
+
+def lookup(name: str) -> Op:
+    """The facts of an operator; OPAQUE where none are confirmed."""
+    return _table().get(name) or Op(name, Effect.OPAQUE, Alias.MAY)
+
+
+# These draw random numbers or write statistics only where a flag among their arguments says so.
+_HARMLESS_WHEN_FALSE = {
+    "aten.dropout.default": "train",
+    "aten.feature_dropout.default": "train",
+    "aten.alpha_dropout.default": "train",
+    "aten.feature_alpha_dropout.default": "train",
+    "aten.rrelu.default": "training",
+    "aten.batch_norm.default": "training",
+    "aten.instance_norm.default": "use_input_stats",
+}
+
+
+def effect_of(node: Node) -> Effect:
+    """The effect of one node: its operator's, narrowed by literal flags such as `train=False`."""
+    op = lookup(node.op)
+    flag = _HARMLESS_WHEN_FALSE.get(node.op)
+    if flag is not None and op.effect in (Effect.RANDOM, Effect.WRITES):
+        position = op.parameters.index(flag)
+        given = node.args[position] if position < len(node.args) else dict(node.kwargs).get(flag)
+        if given == Lit(False):
+            return Effect.NONE
+    return op.effect

@@ -1,0 +1,154 @@
+"""What an optimisation found and did, as data, JSON and text."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from graphopt.analysis.cost import Cost, graph_cost, node_cost
+from graphopt.draft import Missed, Step
+from graphopt.ir.graph import Graph, Node
+from graphopt.ir.text import print_node
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Size:
+    """How big a graph is: nodes (sub-graphs included), FLOPs, bytes moved."""
+
+    nodes: int
+    flops: int
+    bytes: int
+
+    @classmethod
+    def of(cls, graph: Graph) -> "Size":
+        """Counts a graph."""
+        cost = graph_cost(graph)
+        return cls(count_nodes(graph), cost.flops, cost.bytes)
+
+
+def count_nodes(graph: Graph) -> int:
+    """Nodes, those of sub-graphs included."""
+    return sum(1 + sum(map(count_nodes, node.regions)) for node in graph.nodes)
+
+
+@dataclass(frozen=True)
+class Report:
+    """The result of one `optimize()`.
+
+    `equivalent` is None where it was not checked. `accepted` tells whether `opt.module` runs the
+    emitted graph: False brings the original back.
+    """
+
+    before: Size
+    after: Size
+    steps: tuple[Step, ...] = ()
+    missed: tuple[Missed, ...] = ()
+    evidence: tuple[str, ...] = ()
+    equivalent: bool | None = None
+    accepted: bool = True
+    passes: tuple[str, ...] = field(default=())
+
+    def to_json(self) -> str:
+        """The report as JSON, with its schema version under "schema"."""
+        return json.dumps(
+            {
+                "schema": SCHEMA,
+                "passes": self.passes,
+                "before": vars(self.before),
+                "after": vars(self.after),
+                "steps": [_step(step) for step in self.steps],
+                "missed": [
+                    {"pass": m.pass_name, "node": m.node.name, "op": m.node.op, "why_not": m.why_not,
+                     "origins": _origins(m.node)}
+                    for m in self.missed
+                ],
+                "evidence": self.evidence,
+                "equivalent": self.equivalent,
+                "accepted": self.accepted,
+            },
+            indent=2,
+        )  # fmt: skip
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        yield (
+            f"{self.before.nodes} → {self.after.nodes} nodes, "
+            f"{_giga(self.before.flops)} → {_giga(self.after.flops)} GFLOPs, "
+            f"{_mega(self.before.bytes)} → {_mega(self.after.bytes)} MB moved"
+        )
+        for found in self.by_line():
+            yield found.text()
+        checked = {None: "not checked", True: "yes", False: "NO"}[self.equivalent]
+        yield f"equivalent: {checked}; accepted: {'yes' if self.accepted else 'no, the original runs'}"
+        for line in self.evidence:
+            yield f"  {line}"
+
+    def by_line(self) -> "list[Finding]":
+        """The removed nodes grouped by source line and reason, the largest saving first."""
+        groups: dict[tuple[str, int, str], Finding] = {}
+        for step in self.steps:
+            for node in step.removed:
+                origin = node.origins[0] if node.origins else None
+                file, line, text = (origin.file, origin.line, origin.text) if origin else ("", 0, "")
+                reason = "computed again" if step.replaced else step.why
+                found = groups.setdefault((file, line, reason), Finding(file, line, text, reason))
+                found.nodes.append(node)
+        return sorted(groups.values(), key=lambda f: (-f.cost.bytes - f.cost.flops, f.file, f.line))
+
+
+@dataclass
+class Finding:
+    """What was found at one source line."""
+
+    file: str
+    line: int
+    source: str
+    reason: str
+    nodes: list[Node] = field(default_factory=list)
+
+    @property
+    def cost(self) -> Cost:
+        """What the removed nodes cost together."""
+        return sum(map(node_cost, self.nodes), Cost())
+
+    def text(self) -> str:
+        """Two lines: where and what."""
+        operators = ", ".join(dict.fromkeys(node.op for node in self.nodes))
+        where = f"{self.file}:{self.line}" if self.file else "(no source line)"
+        modules = {origin.module for node in self.nodes for origin in node.origins[:1]}
+        place = next(iter(modules)) if len(modules) == 1 else f"{len(modules)} modules"
+        saving = f"{_giga(self.cost.flops)} GFLOPs, {_mega(self.cost.bytes)} MB"
+        return (
+            f"{where}  {self.source}\n"
+            f"    {len(self.nodes)} × {self.reason} ({operators}) in {place or 'the model'}: saves {saving}"
+        )
+
+
+def _step(step: Step) -> dict[str, object]:
+    return {
+        "number": step.number,
+        "pass": step.pass_name,
+        "claim": step.claim.value,
+        "why": step.why,
+        "removed": [{"text": print_node(node), "origins": _origins(node)} for node in step.removed],
+        "added": [print_node(node) for node in step.added],
+        "replaced": {old.name: new.name for old, new in step.replaced},
+        "evidence": step.evidence,
+    }
+
+
+def _origins(node: Node) -> list[dict[str, object]]:
+    return [
+        {"file": o.file, "line": o.line, "text": o.text, "module": o.module} for o in node.origins
+    ]
+
+
+def _giga(count: int) -> str:
+    return f"{count / 1e9:.4g}"
+
+
+def _mega(count: int) -> str:
+    return f"{count / 1e6:.4g}"

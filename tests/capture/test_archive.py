@@ -1,0 +1,561 @@
+"""A `.pt2` is hostile until shown otherwise: it loads with equal results, or it is `Unsupported`."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import random
+import struct
+import sys
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._export.serde.serialize import serialize
+from torch.export import Dim, ExportedProgram
+
+from graphopt.capture import archive_members, archive_zip
+from graphopt.capture.archive import load_program, save_program
+from graphopt.capture.archive_expressions import check_guard, check_size
+from graphopt.capture.archive_operators import check_operator
+from graphopt.capture.archive_refusal import Refusal
+from graphopt.errors import Unsupported
+
+Json = dict[str, Any]
+Members = dict[str, bytes]
+
+
+class Sample(nn.Module):
+    """One of everything that a `.pt2` can hold: parameters, buffers of both kinds, a constant,
+    nested inputs, text and number arguments, dynamic sizes with guards, a sub-graph."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(32, 32)
+        self.register_buffer("scale", torch.linspace(0.5, 2.0, 32))
+        self.register_buffer("offset", torch.linspace(-1.0, 1.0, 32), persistent=False)
+        self.table = torch.arange(32.0)
+
+    def forward(self, x: Tensor, more: dict[str, Any], *, mode: str = "a") -> dict[str, Tensor]:
+        y = self.linear(x) * self.scale + self.offset + self.table
+        if x.shape[0] % 2 == 0:
+            y = y.reshape(x.shape[0] // 2, 2, 32).sum(1)
+        with torch.no_grad():
+            z = torch.cat([y, more["pair"][0]]) + more["pair"][1]
+        return {"y": y, "z": z}
+
+
+def sample_inputs(rows: int = 6) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    generator = torch.Generator().manual_seed(rows)
+    x = torch.randn(rows, 32, generator=generator)
+    pair = [torch.randn(4, 32, generator=generator), torch.ones(32)]
+    return (x, {"pair": pair}), {"mode": "b"}
+
+
+def export(module: nn.Module, *args: Any, **options: Any) -> ExportedProgram:
+    return torch.export.export(module, args, strict=False, **options)
+
+
+@pytest.fixture(scope="module")
+def program() -> ExportedProgram:
+    torch.manual_seed(0)
+    args, kwargs = sample_inputs()
+    rows = {"x": {0: Dim.AUTO}, "more": {"pair": [{0: Dim.AUTO}, None]}, "mode": None}
+    return export(Sample(), *args, kwargs=kwargs, dynamic_shapes=rows)
+
+
+@pytest.fixture(scope="module")
+def image(program: ExportedProgram) -> bytes:
+    """The sample saved by torch itself."""
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer, extra_files={"notes.txt": "by torch"})
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def expected(program: ExportedProgram) -> dict[str, Tensor]:
+    args, kwargs = sample_inputs()
+    return program.module()(*args, **kwargs)
+
+
+MEMBERS = (
+    "archive_format",
+    "archive_version",
+    "byteorder",
+    ".data/version",
+    ".data/serialization_id",
+    "models/model.json",
+    "data/sample_inputs/model.pt",
+    "data/weights/model_weights_config.json",
+    "data/weights/weight_0",
+    "data/weights/weight_1",
+    "data/weights/weight_2",
+    "data/constants/model_constants_config.json",
+    "data/constants/tensor_0",
+    "data/constants/tensor_1",
+    "extra/notes.txt",
+)
+RAW = tuple(name for name in MEMBERS if name.rpartition("/")[2].startswith(("weight_", "tensor_")))
+
+
+def members_of(image: bytes) -> Members:
+    with zipfile.ZipFile(io.BytesIO(image)) as archive:
+        return {name.partition("/")[2]: archive.read(name) for name in archive.namelist()}
+
+
+def zipped(members: Members, root: str = "archive/") -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(root + name, data)
+    return buffer.getvalue()
+
+
+class Evil:
+    """Unpickling it creates a file."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return open, (str(self.marker), "w")
+
+
+def evil_pickle(marker: Path) -> bytes:
+    return pickle.dumps(Evil(marker))
+
+
+def evil_save(marker: Path) -> bytes:
+    buffer = io.BytesIO()
+    torch.save((Evil(marker), {}), buffer)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def marker(tmp_path: Path) -> Path:
+    """The file that an attack creates where it succeeds."""
+    return tmp_path / "marker"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "program.pt2"
+
+
+def outcome(path: Path, data: bytes, *, trust: bool = False) -> dict[str, Tensor] | None:
+    """The results of the program in `data`, or None where it is refused; nothing else may be."""
+    path.write_bytes(data)
+    try:
+        program = load_program(path, trust=trust)
+    except Unsupported as refusal:
+        assert str(path) in str(refusal)
+        assert refusal.remedy
+        return None
+    args, kwargs = sample_inputs()
+    return program.module()(*args, **kwargs)
+
+
+def assert_refused_or_equal(
+    results: dict[str, Tensor] | None, expected: dict[str, Tensor], marker: Path
+) -> None:
+    assert not marker.exists()
+    if results is not None:
+        torch.testing.assert_close(results, expected, rtol=0, atol=0, equal_nan=True)
+
+
+# --- what torch saved is loaded, and gives equal results ----------------------------------------
+
+
+def test_loads_what_torch_saved(path: Path, image: bytes, expected: dict[str, Tensor]) -> None:
+    results = outcome(path, image)
+    assert results is not None
+    torch.testing.assert_close(results, expected, rtol=0, atol=0)
+
+
+def test_loaded_program_keeps_its_dynamic_sizes_and_guards(
+    path: Path, image: bytes, program: ExportedProgram
+) -> None:
+    path.write_bytes(image)
+    loaded = load_program(path)
+    args, kwargs = sample_inputs(rows=10)
+    torch.testing.assert_close(
+        loaded.module()(*args, **kwargs), program.module()(*args, **kwargs), rtol=0, atol=0
+    )
+    odd, kwargs = sample_inputs(rows=7)
+    with pytest.raises(AssertionError, match="Guard failed"):
+        loaded.module()(*odd, **kwargs)
+
+
+class Mixed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.half = nn.Parameter(torch.randn(4, 4, dtype=torch.bfloat16))
+        self.wave = nn.Parameter(torch.randn(4, dtype=torch.complex64))
+        self.tied = self.half
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("view", torch.arange(8.0)[2:6])
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        self.count.add_(1)
+        random = torch.rand(4)
+        return (x.bfloat16() @ self.tied, self.wave * x[0], self.count + self.view, random)
+
+
+class Regions(nn.Module):
+    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            product = x @ y.T
+        rows = x.shape[0]
+        ramp = torch.arange(max(rows, y.shape[0])) ** 2 + int(rows / 2)
+        chosen = torch.cond(x.sum() > 0, torch.sin, torch.cos, (x,))
+        return product, ramp, chosen, torch.vmap(torch.dot)(x, x), torch.einsum("ij->ji", y)
+
+
+def recurrent() -> nn.Module:
+    return nn.LSTM(8, 8, num_layers=2, batch_first=True)
+
+
+def attention() -> nn.Module:
+    return nn.TransformerEncoderLayer(16, 2, 32, batch_first=True).eval()
+
+
+AUTO = {0: Dim.AUTO}
+
+
+@pytest.mark.parametrize(
+    ("build", "shapes", "dynamic"),
+    [
+        (Mixed, [(3, 4)], None),
+        (Regions, [(6, 4), (5, 4)], (AUTO, AUTO)),
+        (recurrent, [(2, 5, 8)], None),
+        (attention, [(2, 5, 16)], (AUTO,)),
+        (lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), [(2, 3, 8, 8)], None),
+    ],
+)
+def test_round_trip_gives_the_same_bits(
+    path: Path, build: Callable[[], nn.Module], shapes: list[tuple[int, ...]], dynamic: Any
+) -> None:
+    torch.manual_seed(0)
+    inputs = [torch.randn(shape) for shape in shapes]
+    program = export(build(), *inputs, dynamic_shapes=dynamic)
+    save_program(program, path)
+    loaded = load_program(path)
+    results = []
+    for each in (program, loaded):
+        torch.manual_seed(1)
+        results.append(each.module()(*inputs))
+    torch.testing.assert_close(results[1], results[0], rtol=0, atol=0)
+    assert loaded.state_dict.keys() == program.state_dict.keys()
+
+
+def test_round_trip_of_a_transformers_model(path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.BertConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, vocab_size=9
+    )
+    module = transformers.BertModel(config).eval()
+    tokens = torch.arange(8).reshape(2, 4)
+    program = torch.export.export(
+        module, (), {"input_ids": tokens}, dynamic_shapes={"input_ids": AUTO}, strict=False
+    )
+    save_program(program, path)
+    expected = program.module()(input_ids=tokens)
+    actual = load_program(path).module()(input_ids=tokens)
+    assert type(actual) is type(expected)
+    torch.testing.assert_close(actual.to_tuple(), expected.to_tuple(), rtol=0, atol=0)
+
+
+def legacy_members(program: ExportedProgram) -> Members:
+    """The layout of torch.export.save up to torch 2.7."""
+    artifact = serialize(program)
+    return {
+        "version": b"8.20",
+        "serialized_exported_program.json": artifact.exported_program,
+        "serialized_state_dict.pt": artifact.state_dict,
+        "serialized_constants.pt": artifact.constants,
+        "serialized_example_inputs.pt": artifact.example_inputs,
+        "extra_files/notes.txt": b"by torch",
+    }
+
+
+def test_loads_the_layout_of_torch_2_7(
+    path: Path, program: ExportedProgram, expected: dict[str, Tensor]
+) -> None:
+    results = outcome(path, zipped(legacy_members(program), root=""))
+    assert results is not None
+    torch.testing.assert_close(results, expected, rtol=0, atol=0)
+
+
+def test_loads_weights_pickled_as_torch_2_8_did(
+    path: Path, image: bytes, program: ExportedProgram, expected: dict[str, Tensor]
+) -> None:
+    old, artifact = members_of(image), serialize(program)
+    for name in [name for name in old if name.startswith(("data/weights/", "data/constants/"))]:
+        del old[name]
+    old["data/weights/model.pt"] = artifact.state_dict
+    old["data/constants/model.pt"] = artifact.constants
+    results = outcome(path, zipped(old))
+    assert results is not None
+    torch.testing.assert_close(results, expected, rtol=0, atol=0)
+
+
+def test_loads_a_file_that_was_zipped_again(
+    path: Path, image: bytes, expected: dict[str, Tensor]
+) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members_of(image).items():
+            archive.writestr("other/" + name, data)
+    results = outcome(path, path.read_bytes())
+    assert results is not None
+    torch.testing.assert_close(results, expected, rtol=0, atol=0)
+
+
+def test_trust_loads_without_the_checks(
+    path: Path, image: bytes, expected: dict[str, Tensor]
+) -> None:
+    members = members_of(image) | {"data/executorch/anything": b"ignored by torch"}
+    assert outcome(path, zipped(members)) is None
+    results = outcome(path, zipped(members), trust=True)
+    assert results is not None
+    torch.testing.assert_close(results, expected, rtol=0, atol=0)
+
+
+# --- tampering with each member in turn ---------------------------------------------------------
+
+
+def test_every_member_is_tampered_with_below(image: bytes) -> None:
+    assert sorted(members_of(image)) == sorted(MEMBERS)
+
+
+def in_place(image: bytes, name: str, change: Callable[[bytearray, int, int], None]) -> bytes:
+    """`image` with the stored bytes of one member changed, and its checksum left as it was."""
+    with zipfile.ZipFile(io.BytesIO(image)) as archive:
+        info = next(each for each in archive.infolist() if each.filename.endswith("/" + name))
+    header = info.header_offset
+    start = header + 30 + sum(struct.unpack("<HH", image[header + 26 : header + 30]))
+    changed = bytearray(image)
+    change(changed, start, info.file_size)
+    return bytes(changed)
+
+
+def flip_first(data: bytearray, start: int, size: int) -> None:
+    data[start] ^= 0x01
+
+
+def flip_all(data: bytearray, start: int, size: int) -> None:
+    for index in range(start, start + size):
+        data[index] ^= 0xFF
+
+
+def cut_here(data: bytearray, start: int, size: int) -> None:
+    del data[start + size // 2 :]
+
+
+def cut_out(data: bytearray, start: int, size: int) -> None:
+    del data[start : start + size]
+
+
+@pytest.mark.parametrize("change", [flip_first, flip_all, cut_here, cut_out])
+@pytest.mark.parametrize("name", MEMBERS)
+def test_damage_in_place_is_refused_or_without_effect(
+    path: Path,
+    marker: Path,
+    image: bytes,
+    expected: dict[str, Tensor],
+    name: str,
+    change: Callable[[bytearray, int, int], None],
+) -> None:
+    assert_refused_or_equal(outcome(path, in_place(image, name, change)), expected, marker)
+
+
+REPLACEMENTS: dict[str, Callable[[bytes, Path], bytes | None]] = {
+    "dropped": lambda data, marker: None,
+    "emptied": lambda data, marker: b"",
+    "halved": lambda data, marker: data[: len(data) // 2],
+    "garbage": lambda data, marker: b"\xff{[\x00" * 9,
+    "deep JSON": lambda data, marker: b"[" * 100_000,
+    "other JSON": lambda data, marker: b'{"config": [1], "graph_module": {"graph": null}}',
+    "pickle": lambda data, marker: evil_pickle(marker),
+    "torch.save": lambda data, marker: evil_save(marker),
+}
+
+
+@pytest.mark.parametrize("replacement", REPLACEMENTS)
+@pytest.mark.parametrize("name", MEMBERS)
+def test_a_replaced_member_is_refused_or_without_effect(
+    path: Path,
+    marker: Path,
+    image: bytes,
+    expected: dict[str, Tensor],
+    name: str,
+    replacement: str,
+) -> None:
+    members = members_of(image)
+    data = REPLACEMENTS[replacement](members.pop(name), marker)
+    if name in RAW and data is not None and len(data) > 128:
+        # Enough bytes for the tensor are numbers like any other: only harmlessness can be shown.
+        outcome(path, zipped(members | {name: data}))
+        assert not marker.exists()
+        return
+    changed = members if data is None else members | {name: data}
+    assert_refused_or_equal(outcome(path, zipped(changed)), expected, marker)
+
+
+@pytest.mark.parametrize("name", ["serialized_state_dict.pt", "serialized_constants.pt",
+                                  "serialized_example_inputs.pt", "version",
+                                  "serialized_exported_program.json"])
+@pytest.mark.parametrize("replacement", REPLACEMENTS)
+def test_a_replaced_member_of_the_old_layout_is_refused(
+    path: Path,
+    marker: Path,
+    program: ExportedProgram,
+    expected: dict[str, Tensor],
+    name: str,
+    replacement: str,
+) -> None:
+    members = legacy_members(program)
+    data = REPLACEMENTS[replacement](members.pop(name), marker)
+    changed = members if data is None else members | {name: data}
+    assert_refused_or_equal(outcome(path, zipped(changed, root="")), expected, marker)
+
+
+def test_random_bytes_in_the_graph_never_end_in_another_error(
+    path: Path, marker: Path, image: bytes
+) -> None:
+    """With a right checksum; what is changed may be a number, so results may differ."""
+    generator = random.Random(0)
+    members = members_of(image)
+    original = members["models/model.json"]
+    for _ in range(60):
+        changed = bytearray(original)
+        for _ in range(generator.choice([1, 1, 3])):
+            changed[generator.randrange(len(changed))] = generator.randrange(32, 127)
+        path.write_bytes(zipped(members | {"models/model.json": bytes(changed)}))
+        try:
+            load_program(path)
+        except Unsupported:
+            pass
+    assert not marker.exists()
+
+
+# --- attacks through the JSON: each works on torch, none here -----------------------------------
+
+
+def graph(program: Json) -> Json:
+    return program["graph_module"]["graph"]
+
+
+def root_signature(program: Json) -> Json:
+    return program["graph_module"]["module_call_graph"][0]["signature"]
+
+
+def evil_size(program: Json, marker: Path) -> None:
+    for meta in graph(program)["tensor_values"].values():
+        for size in meta["sizes"]:
+            if "as_expr" in size:
+                size["as_expr"]["expr_str"] = f"open({str(marker)!r}, 'w')"
+
+
+def evil_guard(program: Json, marker: Path) -> None:
+    program["guards_code"].append(f"open({str(marker)!r}, 'w')")
+
+
+def evil_node_name(program: Json, marker: Path) -> None:
+    name = f"a = open({str(marker)!r}, 'w'); b"
+    graph(program)["nodes"][0]["name"] = name
+
+
+def evil_file_operator(program: Json, marker: Path) -> None:
+    node = graph(program)["nodes"][-1]
+    node["target"] = "torch.ops.aten.from_file.default"
+    values = {"filename": {"as_string": str(marker)}, "shared": {"as_bool": True}}
+    values["size"] = {"as_int": 8}
+    node["inputs"] = [{"name": k, "arg": v, "kind": 1} for k, v in values.items()]
+
+
+def evil_argument_name(program: Json, marker: Path) -> None:
+    names = root_signature(program)["forward_arg_names"]
+    names[-1] = f"mode=open({str(marker)!r}, 'w')"
+
+
+def evil_constant_input(program: Json, marker: Path) -> None:
+    for argument in graph(program)["inputs"]:
+        if "as_string" in argument:
+            argument["as_string"] = f"' + str(open({str(marker)!r}, 'w')) + '"
+
+
+def evil_import(spec: str, marker: Path, leaf: str) -> str:
+    """`spec` with its first leaf a container whose context imports the module `intruder`."""
+    (marker.parent / "intruder.py").write_text(f"open({str(marker)!r}, 'w')")
+    blank = '{"type": null, "context": null, "children_spec": []}'
+    return spec.replace(blank, leaf, 1)
+
+
+def evil_enum(program: Json, marker: Path) -> None:
+    enum = json.dumps([{"__enum__": True, "fqn": "intruder:X", "name": "Y"}])
+    leaf = json.dumps({"type": "builtins.dict", "context": enum, "children_spec": []})
+    signature = root_signature(program)
+    signature["out_spec"] = evil_import(signature["out_spec"], marker, leaf)
+
+
+def evil_factory(program: Json, marker: Path) -> None:
+    factory = {"default_factory_module": "intruder", "default_factory_name": "X"}
+    context = factory | {"dict_context": []}
+    kind = "collections.defaultdict"
+    leaf = json.dumps({"type": kind, "context": context, "children_spec": []})
+    signature = root_signature(program)
+    signature["in_spec"] = evil_import(signature["in_spec"], marker, leaf)
+
+
+def evil_parameter_name(program: Json, marker: Path) -> None:
+    name = f'x" + str(open({str(marker)!r}, "w")) + "'
+    for spec in program["graph_module"]["signature"]["input_specs"]:
+        if spec.get("buffer", {}).get("buffer_name") == "scale":
+            spec["buffer"]["buffer_name"] = name
+
+
+LIVE = [
+    evil_size,
+    evil_guard,
+    evil_node_name,
+    evil_file_operator,
+    evil_argument_name,
+    evil_constant_input,
+    evil_enum,
+    evil_factory,
+]
+
+
+def attacked(image: bytes, marker: Path, attack: Callable[[Json, Path], None]) -> bytes:
+    members = members_of(image)
+    program = json.loads(members["models/model.json"])
+    attack(program, marker)
+    members["models/model.json"] = json.dumps(program).encode()
+    return zipped(members)
+
+
+@pytest.mark.parametrize("attack", LIVE)
+def test_an_attack_that_works_on_torch_is_refused(
+    path: Path,
+    marker: Path,
+    image: bytes,
+    attack: Callable[[Json, Path], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(marker.parent))
+    data = attacked(image, marker, attack)
+    assert outcome(path, data) is None
+    assert not marker.exists()
+    try:
+        outcome(path, data, trust=True)
+    except Exception as e:
+        print(repr(e)[:300])
+    sys.modules.pop("intruder", None)
+    assert marker.exists(), "the attack does not work, so that refusing it shows nothing"
