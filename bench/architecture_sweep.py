@@ -69,7 +69,8 @@ def run_apart(architecture: Architecture, only_export: bool, limit: float, log: 
     failure = f"no answer within {limit:.0f} s"
     try:
         if receive.poll(limit):
-            return receive.recv()
+            row: Row = receive.recv()
+            return row
     except EOFError:
         worker.join()
         failure = f"process ended with code {worker.exitcode}"
@@ -86,7 +87,7 @@ def _prepare() -> None:
     from torch import nn
 
     torch.set_num_threads(1)
-    transformers.logging.set_verbosity_error()
+    transformers.logging.set_verbosity(transformers.logging.ERROR)
     torch.export.export(nn.Linear(2, 2), (torch.ones(2, 2),), strict=False)
 
 

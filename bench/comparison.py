@@ -148,7 +148,8 @@ def _watching(forward: types.CodeType, observation: Observation) -> Iterator[Non
 
 def forward_code(model: nn.Module) -> types.CodeType:
     """The code of the model's own `forward`, below any decorators."""
-    return inspect.unwrap(type(model).forward).__code__
+    code: types.CodeType = inspect.unwrap(type(model).forward).__code__
+    return code
 
 
 def loss(outputs: Any) -> torch.Tensor | None:
@@ -184,17 +185,13 @@ def observe(
             seen.outputs = module(*args, **kwargs)
         total = loss(seen.outputs) if gradients else None
         if total is not None:
-            total.backward()
+            torch.autograd.backward(total)
     except Exception as error:
         seen.raised = type(error).__name__
     if gradients:
         seen.gradients = {name: p.grad for name, p in module.named_parameters()}
     seen.buffers = {name: b.detach().clone() for name, b in module.named_buffers()}
-    seen.random_state = (
-        torch.get_rng_state(),
-        random.getstate(),
-        tuple(numpy.random.get_state()[1]),
-    )
+    seen.random_state = (torch.get_rng_state(), random.getstate(), repr(numpy.random.get_state()))
     state = [*module.named_parameters(), *module.named_buffers()]
     everything = [*leaves(seen.outputs, "out"), *leaves((args, kwargs), "in"), *state]
     seen.sharing = _sharing(iter(everything))

@@ -144,13 +144,9 @@ def _check_text(optimised: Any) -> str:
 
 
 def _count_nodes(optimised: Any, result: Equivalence) -> None:
-    """Nodes before from the report where it tells, after from the emitted graph."""
-    result.nodes_after = len(optimised.graph_module.graph.nodes)
-    report = optimised.report.to_json()
-    if isinstance(report, dict):
-        nodes = report.get("nodes")
-        if isinstance(nodes, dict):
-            result.nodes_before, result.nodes_after = nodes.get("before"), nodes.get("after")
+    """Nodes of the IR, those of sub-graphs included."""
+    result.nodes_before = optimised.report.before.nodes
+    result.nodes_after = optimised.report.after.nodes
 
 
 def _check_eval(architecture: Architecture, passes: list[str] | None, result: Equivalence) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bench.equivalence import Check, Equivalence
-from bench.exportability import Export, Exportability
+from bench.exportability import Exportability
 
 
 @dataclass
@@ -79,47 +79,73 @@ def _table_line(row: Row, passes: list[str]) -> str:
         cells = [_export_cell(row.exports) + differs, str(best.nodes or "")]
         for name in passes:
             result = row.results[name] if row.results else Equivalence()
-            nodes = "" if result.nodes_after is None else str(result.nodes_after)
+            nodes = (
+                ""
+                if result.nodes_after is None
+                else f"{result.nodes_before} → {result.nodes_after}"
+            )
             cells += [nodes, _result_cell(result)]
     return f"| {row.name} | {row.family} | " + " | ".join(cells) + " |"
 
 
-def _bullets(title: str, lines: list[str]) -> list[str]:
-    return ["", f"## {title}", "", *[f"- {line}" for line in lines]] if lines else []
+@dataclass(frozen=True)
+class Finding:
+    """Something to read about one architecture: where it showed, and what it was."""
+
+    name: str
+    where: str
+    message: str
 
 
-def _code(text: str) -> str:
-    return "`" + text.replace("`", "'").replace("|", "/") + "`"
+def _section(title: str, findings: list[Finding]) -> list[str]:
+    """A heading and one line for each message, with all the places it was seen in."""
+    places: dict[str, dict[str, list[str]]] = {}
+    for finding in findings:
+        at = places.setdefault(finding.message, {}).setdefault(finding.name, [])
+        at.append(finding.where)
+    lines: list[str] = []
+    for message, names in places.items():
+        seen = "; ".join(f"{name} ({', '.join(where)})" for name, where in names.items())
+        code = message.replace("`", "'").replace("|", "/")
+        lines.append(f"- {seen}: `{code}`")
+    return ["", f"## {title}", "", *lines] if lines else []
 
 
-def _export_reasons(row: Row) -> list[str]:
-    """Why torch.export refuses a row, however it is asked; in eval mode, else in train mode."""
-    assert row.exports is not None
-    best = row.exports.best()
-    if not best.accepted:
-        last = row.exports.registered or best
-        return [f"{row.name}: {_code(last.reason)}"]
-    if not row.exports.train.accepted:
-        return [f"{row.name}, train mode alone: {_code(row.exports.train.reason)}"]
-    return []
+def _export_refusals(row: Row, exports: Exportability) -> list[Finding]:
+    """Why torch.export refuses a row however it is asked, in eval and in train mode."""
+    best = exports.best()
+    last = exports.registered or best
+    refused = [] if best.accepted else [Finding(row.name, "eval", last.reason)]
+    if not exports.train.accepted:
+        refused.append(Finding(row.name, "train", exports.train.reason))
+    return refused
 
 
-def _export_differences(name: str, mode: str, export: Export) -> list[str]:
-    return [f"{name}, {mode}, {kind}: {_code(d)}" for kind, d in export.differences.items()]
+def _export_differences(row: Row, exports: Exportability) -> list[Finding]:
+    modes = {"eval": exports.best(), "train": exports.train}
+    return [
+        Finding(row.name, f"{mode} {kind}", difference)
+        for mode, export in modes.items()
+        for kind, difference in export.differences.items()
+    ]
 
 
-def _graphopt_problems(row: Row) -> tuple[list[str], list[str]]:
-    """(differences, refusals and crashes) of one row, a line each."""
-    wrong: list[str] = []
-    refused: list[str] = []
+def _differences(row: Row) -> list[Finding]:
+    return [
+        Finding(row.name, f"{passes}: {kind}", difference)
+        for passes, result in (row.results or {}).items()
+        for kind, difference in result.wrong().items()
+    ]
+
+
+def _refusals(row: Row, status: str) -> list[Finding]:
+    found: list[Finding] = []
     for passes, result in (row.results or {}).items():
-        wrong += [f"{row.name}, {passes}, {k}: {_code(d)}" for k, d in result.wrong().items()]
-        if result.status != "ok":
-            refused.append(f"{row.name}, {passes}: {result.status}: {_code(result.reason)}")
-        if result.train_status != "ok":
-            reason = _code(result.train_reason)
-            refused.append(f"{row.name}, {passes}, train: {result.train_status}: {reason}")
-    return wrong, refused
+        if result.status == status:
+            found.append(Finding(row.name, f"{passes} eval", result.reason))
+        if result.train_status == status:
+            found.append(Finding(row.name, f"{passes} train", result.train_reason))
+    return found
 
 
 def _count_results(rows: list[Row], passes: str) -> list[str]:
@@ -131,10 +157,12 @@ def _count_results(rows: list[Row], passes: str) -> list[str]:
     graph = sum(check.ran == "graph" for check in calls)
     seconds = sorted(result.capture_seconds for result in results if result.status == "ok")
     median = f"{seconds[len(seconds) // 2]:.2f} s" if seconds else "none"
-    exported = [row for row in rows if row.exports and row.exports.best().accepted and row.results]
-    through = sum(row.results[passes].status == "ok" for row in exported if row.results)
+    both = [(row.exports, row.results[passes]) for row in rows if row.exports and row.results]
+    in_eval = [result.status == "ok" for exports, result in both if exports.best().accepted]
+    in_train = [result.train_status == "ok" for exports, result in both if exports.train.accepted]
     return [
-        f"- passes {passes}: of {len(exported)} that torch.export takes, {through} go through; "
+        f"- passes {passes}: of {len(in_eval)} that torch.export takes, {sum(in_eval)} go through, "
+        f"in train mode {sum(in_train)} of {len(in_train)}; "
         f"eval {dict(status)}, train {dict(train)}; **{wrong} architectures with a difference**; "
         f"the graph served {graph} of {len(calls)} calls; `optimize` takes {median} (median)"
     ]
@@ -180,19 +208,16 @@ def markdown(rows: list[Row], environment: Environment) -> str:
         "|" + " --- |" * len(header),
         *[_table_line(row, passes) for row in rows],
     ]
-    done = [row for row in rows if row.exports]
-    problems = [_graphopt_problems(row) for row in done]
-    page += _bullets("Differences", [line for wrong, _ in problems for line in wrong])
-    page += _bullets("Refusals and crashes", [line for _, refused in problems for line in refused])
-    page += _bullets(
-        "What torch.export refuses", [line for row in done for line in _export_reasons(row)]
-    )
-    differing = [
-        line
-        for row in done
-        if row.exports
-        for mode, export in (("eval", row.exports.best()), ("train", row.exports.train))
-        for line in _export_differences(row.name, mode, export)
-    ]
-    page += _bullets("Where torch.export's own program differs from eager", differing)
+    exported = [(row, row.exports) for row in rows if row.exports]
+    sections = {
+        "Differences": [f for row in rows for f in _differences(row)],
+        "Crashes": [f for row in rows for f in _refusals(row, "crash")],
+        "Refusals": [f for row in rows for f in _refusals(row, "unsupported")],
+        "What torch.export refuses": [f for pair in exported for f in _export_refusals(*pair)],
+        "Where torch.export's own program differs from eager": [
+            f for pair in exported for f in _export_differences(*pair)
+        ],
+    }
+    for title, findings in sections.items():
+        page += _section(title, findings)
     return "\n".join(page) + "\n"

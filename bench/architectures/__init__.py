@@ -5,6 +5,8 @@ from __future__ import annotations
 from bench.architectures.adapters import adapted_models
 from bench.architectures.architecture import Architecture, Inputs
 from bench.architectures.audio import audio_models
+from bench.architectures.convolution import convolutional_networks
+from bench.architectures.detection import detectors
 from bench.architectures.encoder_decoder import encoder_decoders, time_series_models
 from bench.architectures.experts import mixtures_of_experts
 from bench.architectures.graphs import graph_networks
@@ -14,7 +16,7 @@ from bench.architectures.state_space import state_space_models
 from bench.architectures.steps import decoding_steps
 from bench.architectures.text_decoders import text_decoders
 from bench.architectures.text_encoders import text_encoders
-from bench.architectures.vision import convolutional_networks, detectors, vision_transformers
+from bench.architectures.vision import vision_transformers
 
 __all__ = ["CATALOGUE", "Architecture", "Inputs"]
 

@@ -20,7 +20,8 @@ def _adapted(
     def make() -> nn.Module:
         import peft
 
-        return peft.get_peft_model(base(), getattr(peft, config)(**settings))
+        adapted: nn.Module = peft.get_peft_model(base(), getattr(peft, config)(**settings))
+        return adapted
 
     return make
 
@@ -37,8 +38,8 @@ def adapted_models() -> list[Architecture]:
         intermediate_size=64,
         max_position_embeddings=64,
     )
-    lora = {"r": 4, "lora_alpha": 8}
-    attention = {"target_modules": ["q_proj", "v_proj"]}
+    lora: dict[str, Any] = {"r": 4, "lora_alpha": 8}
+    attention: dict[str, Any] = {"target_modules": ["q_proj", "v_proj"]}
     variants: dict[str, tuple[Callable[[], nn.Module], str, dict[str, Any]]] = {
         "llama-lora": (llama, "LoraConfig", lora | attention),
         "llama-lora-dropout": (llama, "LoraConfig", lora | attention | {"lora_dropout": 0.1}),

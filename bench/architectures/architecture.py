@@ -65,6 +65,7 @@ def from_config(model: str, **settings: Any) -> Callable[[], nn.Module]:
         import transformers
 
         model_class = getattr(transformers, model)
-        return model_class(model_class.config_class(**settings))
+        made: nn.Module = model_class(model_class.config_class(**settings))
+        return made
 
     return make

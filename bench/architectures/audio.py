@@ -9,7 +9,7 @@ from bench.architectures.encoder_decoder import BART_SIZES
 from bench.architectures.inputs import noise, padding, sound, together, tokens
 
 _FAMILY = "audio"
-_WAVES = {
+_WAVES: dict[str, Any] = {
     "vocab_size": 32,
     "hidden_size": 32,
     "num_hidden_layers": 2,
@@ -23,7 +23,7 @@ _WAVES = {
     "num_conv_pos_embedding_groups": 4,
     "apply_spec_augment": False,
 }
-_WHISPER = BART_SIZES | {
+_WHISPER: dict[str, Any] = BART_SIZES | {
     "num_mel_bins": 8,
     "max_source_positions": 16,
     "max_target_positions": 32,

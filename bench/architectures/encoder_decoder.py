@@ -12,7 +12,7 @@ from bench.architectures.inputs import VOCABULARY, noise, sometimes_padded, toge
 from bench.architectures.text_decoders import SPECIAL
 
 _FAMILY = "encoder-decoder"
-BART_SIZES = SPECIAL | {
+BART_SIZES: dict[str, Any] = SPECIAL | {
     "d_model": 32,
     "encoder_layers": 2,
     "decoder_layers": 2,
@@ -24,7 +24,7 @@ BART_SIZES = SPECIAL | {
     "decoder_start_token_id": 2,
     "forced_eos_token_id": None,
 }
-T5_SIZES = {
+T5_SIZES: dict[str, Any] = {
     "vocab_size": VOCABULARY,
     "d_model": 32,
     "d_kv": 8,
@@ -50,7 +50,11 @@ def _pair(
 def _two_berts() -> nn.Module:
     from transformers import BertConfig, EncoderDecoderConfig, EncoderDecoderModel
 
-    sizes = {"num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 64}
+    sizes: dict[str, Any] = {
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 64,
+    }
     bert = BertConfig(vocab_size=VOCABULARY, hidden_size=32, intermediate_size=64, **sizes)
     config = EncoderDecoderConfig.from_encoder_decoder_configs(bert, bert)
     return EncoderDecoderModel(config=config)
@@ -70,7 +74,7 @@ def _past_and_future(seed: int, batch: int, length: int) -> Inputs:
 
 
 def _series(name: str, model: str, **settings: Any) -> Architecture:
-    sizes = {
+    sizes: dict[str, Any] = {
         "prediction_length": 4,
         "context_length": 8,
         "lags_sequence": [1, 2, 3],
@@ -160,7 +164,12 @@ def encoder_decoders() -> list[Architecture]:
 
 def time_series_models() -> list[Architecture]:
     """Forecasters: transformers over lagged values, and patch models."""
-    patches = {"context_length": 16, "patch_length": 4, "patch_stride": 4, "prediction_length": 4}
+    patches: dict[str, Any] = {
+        "context_length": 16,
+        "patch_length": 4,
+        "patch_stride": 4,
+        "prediction_length": 4,
+    }
     history = noise("past_values", "batch", 16, 2)
     return [
         _series("time-series-transformer", "TimeSeriesTransformerModel"),

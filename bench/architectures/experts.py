@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from bench.architectures.architecture import Architecture, from_config
 from bench.architectures.inputs import VOCABULARY, together, tokens
 from bench.architectures.text_decoders import GROUPED, SPECIAL, decoder
@@ -11,9 +13,9 @@ _FAMILY = "mixture of experts"
 
 def mixtures_of_experts() -> list[Architecture]:
     """Decoders with routed feed-forward layers, and the encoder-decoders of the kind."""
-    four = {"num_local_experts": 4, "num_experts_per_tok": 2}
-    wide = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
-    latent = {
+    four: dict[str, Any] = {"num_local_experts": 4, "num_experts_per_tok": 2}
+    wide: dict[str, Any] = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+    latent: dict[str, Any] = {
         "num_key_value_heads": 4,
         "q_lora_rank": 16,
         "kv_lora_rank": 16,

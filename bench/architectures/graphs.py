@@ -35,7 +35,12 @@ def _graph(name: str, make: Callable[[Any], nn.Module]) -> Architecture:
 
 def graph_networks() -> list[Architecture]:
     """Message passing over a random graph: scatter, gather and attention along edges."""
-    sizes = {"in_channels": _FEATURES, "hidden_channels": 32, "num_layers": 2, "out_channels": 8}
+    sizes: dict[str, Any] = {
+        "in_channels": _FEATURES,
+        "hidden_channels": 32,
+        "num_layers": 2,
+        "out_channels": 8,
+    }
     return [
         _graph("gcn", lambda pyg: pyg.GCN(**sizes)),
         _graph("gcn-batch-norm", lambda pyg: pyg.GCN(norm="batch_norm", dropout=0.2, **sizes)),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from bench.architectures.architecture import Inputs, MakeInputs
@@ -59,7 +61,7 @@ def noise(name: str, *shape: int | str, scale: float = 1.0) -> MakeInputs:
     """Normal noise; in `shape`, "batch" and "length" stand for the sizes of the call."""
 
     def make(seed: int, batch: int, length: int) -> Inputs:
-        sizes = {"batch": batch, "length": length}
+        sizes: dict[str, Any] = {"batch": batch, "length": length}
         concrete = [sizes[size] if isinstance(size, str) else size for size in shape]
         return (), {name: scale * torch.randn(concrete, generator=_generator(seed, name))}
 

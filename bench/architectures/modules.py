@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -67,7 +68,7 @@ def _convolutions() -> nn.Module:
 
 def torch_modules() -> list[Architecture]:
     """nn.RNN, GRU, LSTM, Transformer and their parts, and plain stacks of layers."""
-    sizes = {"dim_feedforward": 32, "batch_first": True}
+    sizes: dict[str, Any] = {"dim_feedforward": 32, "batch_first": True}
 
     def layer() -> nn.TransformerEncoderLayer:
         return nn.TransformerEncoderLayer(_WIDTH, 4, **sizes)

@@ -12,7 +12,7 @@ from bench.architectures.text_decoders import GROUPED, SPECIAL
 from bench.architectures.vision import PATCHES
 
 _FAMILY = "multimodal"
-_TEXT = {
+_TEXT: dict[str, Any] = {
     "vocab_size": VOCABULARY,
     "hidden_size": 32,
     "num_hidden_layers": 2,
@@ -24,7 +24,7 @@ _TEXT = {
     "eos_token_id": 95,
     "projection_dim": 16,
 }
-_VISION = PATCHES | {"projection_dim": 16}
+_VISION: dict[str, Any] = PATCHES | {"projection_dim": 16}
 
 
 def _text_and_image() -> MakeInputs:
@@ -63,7 +63,7 @@ def _model(
 
 def _towers(name: str, model: str, **settings: Any) -> Architecture:
     """A text tower and a vision tower that meet in a matrix of similarities."""
-    parts = {"text_config": _TEXT, "vision_config": _VISION, "projection_dim": 16}
+    parts: dict[str, Any] = {"text_config": _TEXT, "vision_config": _VISION, "projection_dim": 16}
     return _model(name, model, **(parts | settings))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from bench.architectures.architecture import Architecture
 from bench.architectures.text_decoders import GROUPED, SPECIAL, decoder
 
@@ -10,9 +12,9 @@ _FAMILY = "state space"
 
 def state_space_models() -> list[Architecture]:
     """Mamba and its descendants, RWKV, xLSTM, and hybrids with attention layers."""
-    plain = SPECIAL | {"hidden_size": 32, "num_hidden_layers": 2}
-    scan = {"mamba_d_state": 8, "mamba_d_conv": 4, "mamba_expand": 2}
-    chunks = scan | {
+    plain: dict[str, Any] = SPECIAL | {"hidden_size": 32, "num_hidden_layers": 2}
+    scan: dict[str, Any] = {"mamba_d_state": 8, "mamba_d_conv": 4, "mamba_expand": 2}
+    chunks: dict[str, Any] = scan | {
         "mamba_n_heads": 8,
         "mamba_d_head": 8,
         "mamba_n_groups": 1,

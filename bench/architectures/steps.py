@@ -70,7 +70,7 @@ def _as_model_output(states: torch.Tensor) -> Any:
 
 def decoding_steps() -> list[Architecture]:
     """One step of generation with `DynamicCache` or `EncoderDecoderCache` in and out."""
-    gpt = SPECIAL | {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
+    gpt: dict[str, Any] = SPECIAL | {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
     both = _encoder_decoder_step(_as_model_output)
     plain = _encoder_decoder_step(lambda states: (states,))
     return [

@@ -7,15 +7,20 @@ from typing import Any
 from bench.architectures.architecture import Architecture, MakeInputs, from_config
 from bench.architectures.inputs import VOCABULARY, sometimes_padded, together, tokens
 
-SPECIAL = {"vocab_size": VOCABULARY, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
-SMALL_DECODER = SPECIAL | {
+SPECIAL: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+SMALL_DECODER: dict[str, Any] = SPECIAL | {
     "hidden_size": 32,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "intermediate_size": 64,
     "max_position_embeddings": 64,
 }
-GROUPED = SMALL_DECODER | {"num_key_value_heads": 2}
+GROUPED: dict[str, Any] = SMALL_DECODER | {"num_key_value_heads": 2}
 """A decoder with grouped queries: two query heads share one key-value head."""
 
 
@@ -33,9 +38,9 @@ def decoder(
 
 def text_decoders() -> list[Architecture]:
     """GPT and Llama descendants with dense feed-forward layers."""
-    gpt = SPECIAL | {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
+    gpt: dict[str, Any] = SPECIAL | {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
     with_labels = together(tokens(), tokens("labels", None))
-    sliding = {"sliding_window": 4}
+    sliding: dict[str, Any] = {"sliding_window": 4}
     return [
         decoder("gpt2", "GPT2LMHeadModel", gpt),
         decoder("gpt2-unpadded", "GPT2LMHeadModel", gpt, tokens(mask=None)),

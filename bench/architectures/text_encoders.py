@@ -9,7 +9,7 @@ import torch
 from bench.architectures.architecture import Architecture, Inputs, MakeInputs, from_config
 from bench.architectures.inputs import VOCABULARY, noise, sometimes_padded, together, tokens
 
-_SMALL = {
+_SMALL: dict[str, Any] = {
     "vocab_size": VOCABULARY,
     "hidden_size": 32,
     "num_hidden_layers": 2,
@@ -18,7 +18,7 @@ _SMALL = {
     "max_position_embeddings": 64,
     "pad_token_id": 0,
 }
-_SMALL_XLM = {
+_SMALL_XLM: dict[str, Any] = {
     "vocab_size": VOCABULARY,
     "pad_token_id": 0,
     "bos_token_id": 1,

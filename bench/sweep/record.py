@@ -101,7 +101,7 @@ def run_all(
     return True
 
 
-def _kind(reason: str) -> str:
+def kind_of(reason: str) -> str:
     """A reason with its names, numbers and places blanked, so that like reasons count together."""
     first = (reason.strip().splitlines() or [""])[0]
     first = re.sub(r"expected -?[\d.einf]+j?, got .*?\(largest.*", "…", first)
@@ -113,7 +113,7 @@ def _kind(reason: str) -> str:
 def _grouped(outcomes: Iterable[Outcome]) -> Iterator[str]:
     by_kind: dict[str, list[Outcome]] = defaultdict(list)
     for outcome in outcomes:
-        by_kind[_kind(outcome.reason)].append(outcome)
+        by_kind[kind_of(outcome.reason)].append(outcome)
     for kind, members in sorted(by_kind.items(), key=lambda item: (-len(item[1]), item[0])):
         groups = list(dict.fromkeys(member.group for member in members))
         named = ", ".join(groups[:6]) + (f" and {len(groups) - 6} more" if len(groups) > 6 else "")

@@ -9,7 +9,6 @@ every other pickled member) meet no foreign pickle, and no two zip readers can d
 from __future__ import annotations
 
 import io
-import math
 import re
 from collections.abc import Iterator, Mapping
 from enum import Enum, auto
@@ -27,7 +26,6 @@ from graphopt.capture.archive_program import (
 )
 from graphopt.capture.archive_refusal import Refusal
 from graphopt.capture.archive_zip import (
-    MAX_MEMBER_BYTES,
     ZipMembers,
     open_members,
     write_members,
@@ -175,7 +173,7 @@ def _check_table(archive: ZipMembers, root: str, table: str, pickled: dict[str, 
 
 
 def _check_extent(meta: Mapping[str, Any] | None, stored: int) -> None:
-    """Refuses a tensor that reaches beyond its bytes, or that torch would allocate without any.
+    """Refuses a tensor that reaches beyond its bytes, or has none and would silently be zeros.
 
     `meta` is a TensorMeta of torch's schema, `stored` the bytes of its member.
     """
@@ -191,11 +189,9 @@ def _check_extent(meta: Mapping[str, Any] | None, stored: int) -> None:
         raise Refusal("has no fixed shape and dtype") from error
     if min([offset, *sizes, *strides]) < 0:
         raise Refusal("has a negative size, stride or offset")
-    if stored == 0:  # torch then allocates zeros of that shape
-        if math.prod(sizes) * width > MAX_MEMBER_BYTES:
-            raise Refusal(f"takes more than {MAX_MEMBER_BYTES} bytes")
-    elif 0 not in sizes and (last + 1) * width > stored:
-        raise Refusal(f"needs {(last + 1) * width} bytes, the archive holds {stored}")
+    needed = 0 if 0 in sizes or meta["device"]["type"] == "meta" else (last + 1) * width
+    if needed > stored:
+        raise Refusal(f"needs {needed} bytes, the archive holds {stored}")
 
 
 def _repickled(data: bytes) -> bytes:

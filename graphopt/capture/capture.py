@@ -12,6 +12,7 @@ from graphopt.capture.watch import Watch
 from graphopt.guards import MODES, AttributeFact, Facts, ModeFact, NumberFact, StateFact, TensorFact
 from graphopt.ir.graph import Graph, State
 from graphopt.ir.literal import Lit
+from graphopt.ir.structure import Leaf
 from graphopt.ir.types import SymType, TensorType
 
 
@@ -38,7 +39,12 @@ def capture(
     if traced.watch.reads_grad_mode and not torch.is_grad_enabled():
         with torch.inference_mode(False), torch.set_grad_enabled(False):
             traced = trace(model, call, dynamic_shapes)
-    graph, constants = read(traced.program, model)
+    arguments = {
+        structure.index: parameter.name
+        for parameter, structure in zip(call.parameters, call.arguments, strict=True)
+        if isinstance(structure, Leaf)
+    }
+    graph, constants = read(traced.program, model, arguments)
     return Program(graph, traced.interface, _facts(model, call, traced, graph), constants)
 
 

@@ -33,15 +33,18 @@ _MODEL = "model."  # where the wrapped model sits in the traced module
 
 
 def read(
-    program: ExportedProgram, model: torch.nn.Module
+    program: ExportedProgram, model: torch.nn.Module, arguments: dict[int, str]
 ) -> tuple[Graph, dict[str, torch.Tensor]]:
-    """The graph of an exported program and the constant tensors that it owns."""
+    """The graph of an exported program and the constant tensors that it owns.
+
+    `arguments` names the inputs that are parameters of forward, by leaf index.
+    """
     constants: dict[str, torch.Tensor] = {}
     sources = _sources(program, model, constants)
     for spec in program.graph_signature.output_specs:
         if spec.kind is not OutputKind.USER_OUTPUT:
             raise Unsupported(f"torch.export returned a {spec.kind.name} output for {spec.target}")
-    graph = _Reader(program.graph_module, sources).read()
+    graph = _Reader(program.graph_module, sources, arguments).read()
     return graph, constants
 
 
@@ -83,9 +86,16 @@ def _is_attribute(model: torch.nn.Module, path: str, tensor: torch.Tensor) -> bo
 class _Reader:
     """Reads one torch.fx graph; sub-graphs get a reader of their own."""
 
-    def __init__(self, module: torch.fx.GraphModule, sources: list[Source] | None) -> None:
+    def __init__(
+        self,
+        module: torch.fx.GraphModule,
+        sources: list[Source] | None = None,
+        arguments: dict[int, str] | None = None,
+    ) -> None:
         self.module = module
         self.sources = sources
+        self.arguments = arguments or {}
+        self.taken = {node.name for node in module.graph.nodes}
         self.args: dict[str, Arg] = {}  # by torch.fx name
         self.lists: dict[str, tuple[Value, ...]] = {}  # results of nodes that return sequences
         self.inputs: list[Input] = []
@@ -108,11 +118,23 @@ class _Reader:
         return Graph(tuple(self.inputs), tuple(self.nodes), self.outputs)
 
     def _input(self, node: torch.fx.Node) -> None:
-        value = Value(node.name, _type(node.meta.get("val")))
         index = len(self.inputs)
         source = self.sources[index] if self.sources is not None else Argument(index)
+        value = Value(self._input_name(node, source), _type(node.meta.get("val")))
         self.inputs.append(Input(value, source))
         self.args[node.name] = value
+
+    def _input_name(self, node: torch.fx.Node, source: Source) -> str:
+        """A name that tells what the input is, rather than where the traced wrapper kept it."""
+        name = node.name
+        if isinstance(source, State):
+            name = re.sub(r"\W", "_", source.path)
+        elif isinstance(source, Argument):
+            name = self.arguments.get(source.index, name)
+        while name in self.taken and name != node.name:
+            name += "_"
+        self.taken.add(name)
+        return name
 
     def _attribute(self, node: torch.fx.Node) -> None:
         thing: Any = self.module
@@ -123,7 +145,7 @@ class _Reader:
                 f"a {type(thing).__name__} ({node.target}) inside a sub-graph",
                 remedy="pass it to the sub-graph as an operand",
             )
-        self.args[node.name] = _Reader(thing, None).read()
+        self.args[node.name] = _Reader(thing).read()
 
     def _output(self, node: torch.fx.Node) -> None:
         returned = node.args[0]

@@ -8,6 +8,7 @@ custom backward leaves none either, so it is refused with the line that does it.
 
 import contextlib
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,16 @@ def _writes(func: Any, kwargs: dict[str, Any]) -> bool:
     name = getattr(func, "__name__", "")
     in_place = name.endswith("_") and not name.endswith("__")
     return in_place or "out" in kwargs or name == "__setitem__" or name.startswith("__i")
+
+
+def _model_frames(tracer: object, summary: traceback.StackSummary) -> traceback.StackSummary:
+    """The model's own frames of a stack; torch.export by itself keeps those named forward alone."""
+    start = next(
+        (i for i, frame in enumerate(summary) if frame.name == "forward" and frame.filename.startswith(_HERE)), -1
+    )
+    return traceback.StackSummary.from_list(
+        [f for f in summary[start + 1 :] if not f.filename.startswith((_TORCH, _HERE, "<"))]
+    )
 
 
 def _getter(name: str) -> Any:
@@ -150,6 +161,7 @@ class Watch(TorchFunctionMode):
         yield torch.nn.Module, "__getattribute__", self._recording(object.__getattribute__)
         for kind in _attribute_classes(model):
             yield kind, "__getattribute__", self._recording(kind.__getattribute__)
+        yield torch.fx.proxy.TracerBase, "_filter_traceback_frames", _model_frames
         yield torch, "compile", self._compiling(torch.compile)
         yield torch, "is_grad_enabled", self._noting_grad_mode(torch.is_grad_enabled)
         yield torch, "is_inference_mode_enabled", self._noting_grad_mode(torch.is_inference_mode_enabled)

@@ -196,9 +196,9 @@ def test_loaded_program_keeps_its_dynamic_sizes_and_guards(
 class Mixed(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.half = nn.Parameter(torch.randn(4, 4, dtype=torch.bfloat16))
+        self.short = nn.Parameter(torch.randn(4, 4, dtype=torch.bfloat16))
         self.wave = nn.Parameter(torch.randn(4, dtype=torch.complex64))
-        self.tied = self.half
+        self.tied = self.short
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
         self.register_buffer("view", torch.arange(8.0)[2:6])
 
@@ -445,117 +445,178 @@ def test_random_bytes_in_the_graph_never_end_in_another_error(
     assert not marker.exists()
 
 
-# --- attacks through the JSON: each works on torch, none here -----------------------------------
+# --- attacks: each works on torch, none here ----------------------------------------------------
+
+
+def edited(members: Members, change: Callable[[Json], None], name: str = "model") -> None:
+    full = {"model": "models/model.json"}.get(name, f"data/{name}/model_{name}_config.json")
+    tree = json.loads(members[full])
+    change(tree)
+    members[full] = json.dumps(tree).encode()
 
 
 def graph(program: Json) -> Json:
     return program["graph_module"]["graph"]
 
 
-def root_signature(program: Json) -> Json:
+def signature(program: Json) -> Json:
     return program["graph_module"]["module_call_graph"][0]["signature"]
 
 
-def evil_size(program: Json, marker: Path) -> None:
-    for meta in graph(program)["tensor_values"].values():
-        for size in meta["sizes"]:
-            if "as_expr" in size:
-                size["as_expr"]["expr_str"] = f"open({str(marker)!r}, 'w')"
+def opening(marker: Path) -> str:
+    """An expression that creates the marker."""
+    return f"open({str(marker)!r}, 'w')"
 
 
-def evil_guard(program: Json, marker: Path) -> None:
-    program["guards_code"].append(f"open({str(marker)!r}, 'w')")
+def evil_sample_inputs(members: Members, marker: Path) -> None:
+    members["data/sample_inputs/model.pt"] = evil_save(marker)
 
 
-def evil_node_name(program: Json, marker: Path) -> None:
-    name = f"a = open({str(marker)!r}, 'w'); b"
-    graph(program)["nodes"][0]["name"] = name
+def evil_pickled_weight(members: Members, marker: Path) -> None:
+    def change(table: Json) -> None:
+        for entry in table["config"].values():
+            if entry["path_name"] == "weight_0":
+                entry["use_pickle"] = True
+
+    members["data/weights/weight_0"] = evil_save(marker)
+    edited(members, change, "weights")
 
 
-def evil_file_operator(program: Json, marker: Path) -> None:
-    node = graph(program)["nodes"][-1]
-    node["target"] = "torch.ops.aten.from_file.default"
-    values = {"filename": {"as_string": str(marker)}, "shared": {"as_bool": True}}
-    values["size"] = {"as_int": 8}
-    node["inputs"] = [{"name": k, "arg": v, "kind": 1} for k, v in values.items()]
+def evil_opaque_object(members: Members, marker: Path) -> None:
+    def change(table: Json) -> None:
+        entry = {"path_name": "opaque_obj_0", "is_param": False, "use_pickle": True}
+        table["config"]["thing"] = entry | {"tensor_meta": None}
+
+    members["data/constants/opaque_obj_0"] = evil_pickle(marker)
+    edited(members, change, "constants")
 
 
-def evil_argument_name(program: Json, marker: Path) -> None:
-    names = root_signature(program)["forward_arg_names"]
-    names[-1] = f"mode=open({str(marker)!r}, 'w')"
+def evil_size(members: Members, marker: Path) -> None:
+    def change(program: Json) -> None:
+        for meta in graph(program)["tensor_values"].values():
+            for size in meta["sizes"]:
+                if "as_expr" in size:
+                    size["as_expr"]["expr_str"] = opening(marker)
+
+    edited(members, change)
 
 
-def evil_constant_input(program: Json, marker: Path) -> None:
-    for argument in graph(program)["inputs"]:
-        if "as_string" in argument:
-            argument["as_string"] = f"' + str(open({str(marker)!r}, 'w')) + '"
+def evil_guard(members: Members, marker: Path) -> None:
+    edited(members, lambda program: program["guards_code"].append(opening(marker)))
 
 
-def evil_import(spec: str, marker: Path, leaf: str) -> str:
-    """`spec` with its first leaf a container whose context imports the module `intruder`."""
-    (marker.parent / "intruder.py").write_text(f"open({str(marker)!r}, 'w')")
+def evil_input_name(members: Members, marker: Path) -> None:
+    """torch.fx writes a placeholder's name into `def forward(self, ...)` as it is."""
+
+    def change(program: Json) -> None:
+        for spec in program["graph_module"]["signature"]["input_specs"]:
+            if "constant_input" in spec:
+                spec["constant_input"]["name"] = f"mode={opening(marker)}"
+
+    edited(members, change)
+
+
+def evil_constant_input(members: Members, marker: Path) -> None:
+    """`ExportedProgram.module` compiles the guard `L['mode'] == '...'`."""
+
+    def change(program: Json) -> None:
+        for argument in graph(program)["inputs"]:
+            if "as_string" in argument:
+                argument["as_string"] = f"' + str({opening(marker)}) + '"
+
+    edited(members, change)
+
+
+def evil_buffer_name(members: Members, marker: Path) -> None:
+    """torch.fx writes `getattr(self, "...")` for a name that is no identifier."""
+    name = f"x' + str({opening(marker)}) + '".replace("'", '"')
+    quoted = json.dumps(name)
+    for member in ("models/model.json", "data/weights/model_weights_config.json"):
+        members[member] = members[member].replace(b'"scale"', quoted.encode())
+
+
+def evil_file_operator(members: Members, marker: Path) -> None:
+    def change(program: Json) -> None:
+        values = {"filename": {"as_string": str(marker)}, "shared": {"as_bool": True}}
+        values["size"] = {"as_int": 8}
+        node = graph(program)["nodes"][-1]
+        node["target"] = "torch.ops.aten.from_file.default"
+        node["inputs"] = [{"name": k, "arg": v, "kind": 1} for k, v in values.items()]
+
+    edited(members, change)
+
+
+def put_in_tree(members: Members, marker: Path, kind: str, context: Any) -> None:
+    """The first leaf of the outputs' tree becomes a container; it names the module `intruder`."""
+    (marker.parent / "intruder.py").write_text(opening(marker))
     blank = '{"type": null, "context": null, "children_spec": []}'
-    return spec.replace(blank, leaf, 1)
-
-
-def evil_enum(program: Json, marker: Path) -> None:
-    enum = json.dumps([{"__enum__": True, "fqn": "intruder:X", "name": "Y"}])
-    leaf = json.dumps({"type": "builtins.dict", "context": enum, "children_spec": []})
-    signature = root_signature(program)
-    signature["out_spec"] = evil_import(signature["out_spec"], marker, leaf)
-
-
-def evil_factory(program: Json, marker: Path) -> None:
-    factory = {"default_factory_module": "intruder", "default_factory_name": "X"}
-    context = factory | {"dict_context": []}
-    kind = "collections.defaultdict"
     leaf = json.dumps({"type": kind, "context": context, "children_spec": []})
-    signature = root_signature(program)
-    signature["in_spec"] = evil_import(signature["in_spec"], marker, leaf)
+
+    def change(program: Json) -> None:
+        spec = signature(program)["out_spec"]
+        signature(program)["out_spec"] = spec.replace(blank, leaf, 1)
+
+    edited(members, change)
 
 
-def evil_parameter_name(program: Json, marker: Path) -> None:
-    name = f'x" + str(open({str(marker)!r}, "w")) + "'
-    for spec in program["graph_module"]["signature"]["input_specs"]:
-        if spec.get("buffer", {}).get("buffer_name") == "scale":
-            spec["buffer"]["buffer_name"] = name
+def evil_enum(members: Members, marker: Path) -> None:
+    enum = json.dumps([{"__enum__": True, "fqn": "intruder:X", "name": "Y"}])
+    put_in_tree(members, marker, "builtins.dict", enum)
 
 
-LIVE = [
-    evil_size,
-    evil_guard,
-    evil_node_name,
-    evil_file_operator,
-    evil_argument_name,
-    evil_constant_input,
-    evil_enum,
-    evil_factory,
-]
+def evil_factory(members: Members, marker: Path) -> None:
+    names = {"default_factory_module": "intruder", "default_factory_name": "X"}
+    put_in_tree(members, marker, "collections.defaultdict", names | {"dict_context": []})
 
 
-def attacked(image: bytes, marker: Path, attack: Callable[[Json, Path], None]) -> bytes:
-    members = members_of(image)
-    program = json.loads(members["models/model.json"])
-    attack(program, marker)
-    members["models/model.json"] = json.dumps(program).encode()
-    return zipped(members)
-
-
-@pytest.mark.parametrize("attack", LIVE)
+@pytest.mark.parametrize(
+    "attack",
+    [
+        evil_sample_inputs,
+        evil_pickled_weight,
+        evil_opaque_object,
+        evil_size,
+        evil_guard,
+        evil_input_name,
+        evil_constant_input,
+        evil_buffer_name,
+        evil_file_operator,
+        evil_enum,
+        evil_factory,
+    ],
+)
 def test_an_attack_that_works_on_torch_is_refused(
     path: Path,
     marker: Path,
     image: bytes,
-    attack: Callable[[Json, Path], None],
+    attack: Callable[[Members, Path], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.syspath_prepend(str(marker.parent))
-    data = attacked(image, marker, attack)
-    assert outcome(path, data) is None
+    members = members_of(image)
+    attack(members, marker)
+    assert outcome(path, zipped(members)) is None
     assert not marker.exists()
     try:
-        outcome(path, data, trust=True)
+        outcome(path, zipped(members), trust=True)
     except Exception as e:
         print(repr(e)[:300])
     sys.modules.pop("intruder", None)
     assert marker.exists(), "the attack does not work, so that refusing it shows nothing"
+
+
+class Keyed(nn.Module):
+    def forward(self, inputs: dict[str, Tensor]) -> Tensor:
+        return sum(inputs.values(), torch.zeros(()))
+
+
+def test_a_dictionary_key_that_is_code_is_refused(path: Path, marker: Path) -> None:
+    """torch pastes the key into the message of a guard, between double quotes."""
+    key = f'" + str(open("{marker}", "w")) + "'
+    program = export(Keyed(), {key: torch.ones(3)})
+    save_program(program, path)
+    with pytest.raises(Unsupported, match="quote"):
+        load_program(path)
+    assert not marker.exists()
+    load_program(path, trust=True).module()
+    assert marker.exists()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import linecache
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -103,7 +104,7 @@ def _elements(wanted: Input, salt: int) -> list[Any]:
 
 def _element_text(value: Any) -> str:
     if isinstance(value, float):
-        return repr(value) if value == value and abs(value) != float("inf") else f"float('{value}')"
+        return repr(value) if math.isfinite(value) else f"float('{value}')"
     if isinstance(value, complex):
         return f"complex({_element_text(value.real)}, {_element_text(value.imag)})"
     return repr(value)

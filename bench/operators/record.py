@@ -1,0 +1,141 @@
+"""Records the operators that Python code calls, whole as torch.export keeps them, with operands."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch._dispatch.python import enable_python_dispatcher
+from torch._ops import OpOverload
+from torch._subclasses.schema_check_mode import SchemaCheckMode
+from torch.testing._internal.common_methods_invocations import op_db
+from torch.testing._internal.opinfo.core import OpInfo
+
+from bench.operators.calls import Call, is_plain, parameters, tensors_in
+
+DTYPES = (
+    torch.float32,
+    torch.float64,
+    torch.bfloat16,
+    torch.int64,
+    torch.bool,
+    torch.complex64,
+    torch.float16,
+    torch.int32,
+    torch.uint8,
+)
+_LARGEST = 20_000  # elements of one operand
+_CALLS_OF_ONE_DTYPE = 8
+_CALLS = 48
+
+
+class Recorder(SchemaCheckMode):  # type: ignore[misc]
+    """While active, notes each ATen call before it runs, at the level torch.export traces at.
+
+    torch admits three kinds of mode at that level; this one poses as the schema checker.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._dispatch_key = torch._C.DispatchKey.PreDispatch  # type: ignore[attr-defined]
+        self.calls: dict[OpOverload, list[Call]] = defaultdict(list)
+        self._signatures: set[str] = set()
+        self._dtypes: dict[tuple[OpOverload, tuple[torch.dtype, ...]], int] = defaultdict(int)
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        self.note(Call.bind(func, args, kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+    def note(self, call: Call) -> None:
+        """Keeps a copy of a call unless one like it is kept or there are enough."""
+        if call.op.namespace != "aten" or not is_plain(list(call.operands.values())):
+            return
+        if any(tensor.numel() > _LARGEST for _, tensor in call.tensors()):
+            return
+        kept, key, signature = self.calls[call.op], (call.op, call.dtypes()), call.signature()
+        full = self._dtypes[key] >= _CALLS_OF_ONE_DTYPE or len(kept) >= _CALLS
+        if full or signature in self._signatures:
+            return
+        self._signatures.add(signature)
+        self._dtypes[key] += 1
+        kept.append(call.mapped(torch.Tensor.detach).copied())
+
+    def run(self, program: Callable[[], object]) -> None:
+        """Runs code under the recorder; what it raises is not of interest."""
+        with warnings.catch_warnings(), enable_python_dispatcher(), self:
+            warnings.simplefilter("ignore")
+            try:
+                program()
+            except Exception:
+                return
+
+
+def opinfo_programs(
+    infos: Iterable[OpInfo] = op_db, samples: int = 16
+) -> Iterator[Callable[[], object]]:
+    """The samples that torch tests its operators on: `samples` of float32, fewer of the others."""
+    for info in infos:
+        for dtype in DTYPES:
+            if not info.supports_dtype(dtype, "cpu"):
+                continue
+            wanted = samples if dtype is torch.float32 else max(samples // 3, 2)
+            torch.manual_seed(0)
+            try:
+                made = list(itertools.islice(info.sample_inputs("cpu", dtype), wanted))
+            except Exception:
+                continue
+            for sample in made:
+                yield lambda info=info, s=sample: info.op(s.input, *s.args, **s.kwargs)
+
+
+def add_relatives(recorder: Recorder) -> None:
+    """Adds calls of the in-place and out= overloads that take what a recorded overload takes."""
+    for op, calls in list(recorder.calls.items()):
+        for relative in _relatives(op):
+            for call in list(calls):
+                try:
+                    with warnings.catch_warnings():
+                        warnings.simplefilter("ignore")
+                        made = _relative_call(relative, call)
+                        if made is not None:
+                            made.copied().run()
+                            recorder.note(made)
+                except Exception:
+                    continue
+
+
+def _relatives(op: OpOverload) -> Iterator[OpOverload]:
+    name = op._schema.name.removeprefix("aten::")
+    if name.endswith("_") or op._schema.is_mutable:
+        return
+    names = parameters(op)
+    for packet_name in (name + "_", name):
+        packet = getattr(torch.ops.aten, packet_name, None)
+        if packet is None:
+            continue
+        for overload in packet.overloads():
+            relative = getattr(packet, overload)
+            if relative is op or not relative._schema.is_mutable:
+                continue
+            inputs = [a.name for a in relative._schema.arguments if not a.is_out]
+            if [n for n in names if n in inputs] == inputs:
+                yield relative
+
+
+def _relative_call(relative: OpOverload, call: Call) -> Call | None:
+    taken = set(parameters(relative))
+    operands = {name: operand for name, operand in call.operands.items() if name in taken}
+    outs = [argument.name for argument in relative._schema.arguments if argument.is_out]
+    if outs:
+        results = list(tensors_in(call.copied().run()))
+        if len(results) != len(outs):
+            return None
+        for name, result in zip(outs, results, strict=True):
+            operands[name] = torch.zeros_like(result)
+    return Call(relative, operands)
