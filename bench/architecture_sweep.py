@@ -12,6 +12,7 @@ import argparse
 import fnmatch
 import importlib.util
 import json
+import logging
 import multiprocessing
 import os
 import platform
@@ -87,7 +88,7 @@ def _prepare() -> None:
     from torch import nn
 
     torch.set_num_threads(1)
-    transformers.logging.set_verbosity(transformers.logging.ERROR)
+    transformers.logging.set_verbosity(logging.ERROR)
     torch.export.export(nn.Linear(2, 2), (torch.ones(2, 2),), strict=False)
 
 

@@ -207,6 +207,9 @@ def check(architecture: Architecture, passes: list[str] | None) -> Equivalence:
     `passes=[]` is capture and emit; None is graphopt's default.
     """
     result = Equivalence()
-    _check_eval(architecture, passes, result)
-    _check_train(architecture, passes, result)
+    for mode, check_mode in (("eval", _check_eval), ("train", _check_train)):
+        try:
+            check_mode(architecture, passes, result)
+        except Exception as error:
+            result.checks[f"{mode} stopped"] = Check(first_lines(error))
     return result

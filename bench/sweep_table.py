@@ -70,6 +70,11 @@ def _result_cell(result: Equivalence) -> str:
     return ", ".join(parts) or "same"
 
 
+def _node_cell(result: Equivalence) -> str:
+    counted = result.nodes_after is not None
+    return f"{result.nodes_before} → {result.nodes_after}" if counted else ""
+
+
 def _table_line(row: Row, passes: list[str]) -> str:
     if row.failure or row.exports is None:
         cells = [row.failure or "nothing", *[""] * (1 + 2 * len(passes))]
@@ -79,12 +84,7 @@ def _table_line(row: Row, passes: list[str]) -> str:
         cells = [_export_cell(row.exports) + differs, str(best.nodes or "")]
         for name in passes:
             result = row.results[name] if row.results else Equivalence()
-            nodes = (
-                ""
-                if result.nodes_after is None
-                else f"{result.nodes_before} → {result.nodes_after}"
-            )
-            cells += [nodes, _result_cell(result)]
+            cells += [_node_cell(result), _result_cell(result)]
     return f"| {row.name} | {row.family} | " + " | ".join(cells) + " |"
 
 

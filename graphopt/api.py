@@ -12,9 +12,9 @@ from graphopt.capture import Program, as_module, capture
 from graphopt.capture.archive import save_program
 from graphopt.catalog import choose
 from graphopt.diff import diff_text
+from graphopt.emit import export_program
 from graphopt.errors import Error
 from graphopt.ir.graph import Graph
-from graphopt.emit import export_program
 from graphopt.module import OptimizedModule, Policy
 from graphopt.pipeline import run_passes
 from graphopt.report import Report, Size
@@ -32,6 +32,7 @@ class Optimized:
         self._record = record
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Calls `module`."""
         return self.module(*args, **kwargs)
 
     @property

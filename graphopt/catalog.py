@@ -38,7 +38,5 @@ def choose(passes: Iterable[str | Pass] | None) -> tuple[Pass, ...]:
 
 def _checked(made: object) -> Pass:
     if not isinstance(made, Pass):
-        raise PassError(
-            f"{made!r} is no pass", remedy="a pass has `name`, `claim` and `run(draft)`"
-        )
+        raise PassError(f"{made!r} is no pass", remedy="a pass has `name`, `claim` and `run(draft)`")
     return made

@@ -125,6 +125,4 @@ class Draft:
         replaced: tuple[tuple[Value, Value], ...] = (),
     ) -> None:
         number = len(self.steps) + 1
-        self.steps.append(
-            Step(number, self._pass_name, self._claim, why, removed, (), replaced, evidence)
-        )
+        self.steps.append(Step(number, self._pass_name, self._claim, why, removed, (), replaced, evidence))

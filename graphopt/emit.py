@@ -3,7 +3,8 @@
 import importlib
 import inspect
 import operator
-from collections.abc import Callable, Mapping as MappingOf
+from collections.abc import Callable
+from collections.abc import Mapping as MappingOf
 from typing import Any
 
 import torch
@@ -155,8 +156,8 @@ def _example(fact: TensorFact | NumberFact) -> Any:
     made = torch.zeros(fact.shape, dtype=fact.dtype, device=fact.device)
     if fact.strides is None:
         return made
-    size = 1 + sum((n - 1) * s for n, s in zip(fact.shape, fact.strides, strict=True) if n)  # type: ignore[operator]
-    return torch.zeros(size, dtype=fact.dtype, device=fact.device).as_strided(fact.shape, fact.strides)  # type: ignore[arg-type]
+    size = 1 + sum((n - 1) * s for n, s in zip(fact.shape, fact.strides, strict=True) if n)
+    return torch.zeros(size, dtype=fact.dtype, device=fact.device).as_strided(fact.shape, fact.strides)
 
 
 class _Body:
@@ -182,7 +183,9 @@ class _Body:
         )
         if node.origins and node.origins[-1].file:
             origin = node.origins[-1]
-            made.meta["stack_trace"] = f'  File "{origin.file}", line {origin.line}, in forward\n    {origin.text}'
+            made.meta["stack_trace"] = (
+                f'  File "{origin.file}", line {origin.line}, in forward\n    {origin.text}'
+            )
         made.meta["origins"] = node.origins
         if node.many:
             for i, value in enumerate(node.results):

@@ -141,9 +141,7 @@ def _step(step: Step) -> dict[str, object]:
 
 
 def _origins(node: Node) -> list[dict[str, object]]:
-    return [
-        {"file": o.file, "line": o.line, "text": o.text, "module": o.module} for o in node.origins
-    ]
+    return [{"file": o.file, "line": o.line, "text": o.text, "module": o.module} for o in node.origins]
 
 
 def _giga(count: int) -> str:

@@ -37,7 +37,7 @@ LARGEST = 512
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """``call`` applied to the values at ``operands``; its ``results`` tensors are the next values."""
+    """``call`` applied to the values at ``operands``; its ``results`` tensors are values, too."""
 
     text: str
     call: Callable[..., Any]
@@ -81,7 +81,7 @@ def _tensors(result: Any) -> list[torch.Tensor]:
 
 @dataclasses.dataclass(frozen=True)
 class Template:
-    """An operator with the options of one sample: ``call`` takes its tensors, ``own`` are theirs."""
+    """An operator with the options of one sample, whose tensors are ``own``; ``call`` takes such."""
 
     text: str
     call: Callable[..., Any]
@@ -111,9 +111,7 @@ def _templates(number: int, dtype: torch.dtype) -> tuple[Template, ...]:
         for kind, function in (("", op.op), ("_", op.inplace_variant)):
             if function is None or (kind and not isinstance(sample.input, torch.Tensor)):
                 continue
-            found.append(
-                Template(f"{name}{kind}#{index}", _filled(function, leaves, structure, where), own)
-            )
+            found.append(Template(f"{name}{kind}#{index}", _filled(function, leaves, structure, where), own))
     return tuple(found)
 
 
@@ -216,9 +214,7 @@ class _Growth:
         template = self.draw.choice(templates)
         attempts: list[Step] = []
         for _ in range(3):
-            operands = tuple(
-                self.draw.choice(self._usable(own.dtype) or [-1]) for own in template.own
-            )
+            operands = tuple(self.draw.choice(self._usable(own.dtype) or [-1]) for own in template.own)
             attempts.append(Step(template.text, template.call, operands))
         self._try([step for step in attempts if -1 not in step.operands])
 
@@ -231,7 +227,7 @@ class _Growth:
                 for known in (*self.steps, step):
                     added = _tensors(known.call(*(values[i] for i in known.operands)))
                     values += added
-            except Exception:  # noqa: BLE001, S112 - this step does not fit; try another
+            except Exception:
                 continue
             self.steps.append(dataclasses.replace(step, results=len(added)))
             self.values = values
@@ -297,9 +293,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.show is not None:
         print(composition(options.seed, options.show))
         return 0
-    passes: tuple[Passes, ...] = (
-        ("empty", "default") if options.passes == "both" else (options.passes,)
-    )
+    passes: tuple[Passes, ...] = ("empty", "default") if options.passes == "both" else (options.passes,)
     record = Record(options.json)
     numbers = range(options.first, options.first + options.count)
     complete = run_all(

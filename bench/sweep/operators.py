@@ -254,9 +254,7 @@ def trials(
                         if program is not None:
                             suffix = " gradient" if requires_grad else ""
                             name = f"{case.name} {kind}{suffix}"
-                            yield Trial(
-                                name, case.operator, program, case.tensors, backward=requires_grad
-                            )
+                            yield Trial(name, case.operator, program, case.tensors, backward=requires_grad)
 
 
 def _differentiable(op: Any, dtype: torch.dtype) -> bool:
@@ -300,9 +298,7 @@ def main(arguments: list[str] | None = None) -> int:
     index, count = options.shard
     ops = operators(options.only)[index::count]
     dtypes = tuple(getattr(torch, name) for name in options.dtype)
-    passes: tuple[Passes, ...] = (
-        ("empty", "default") if options.passes == "both" else (options.passes,)
-    )
+    passes: tuple[Passes, ...] = ("empty", "default") if options.passes == "both" else (options.passes,)
     every = trials(ops, dtypes, tuple(options.variants), options.samples, not options.no_gradients)
     record = Record(options.json)
     chosen = (trial for trial in every if _drawn(trial.name, options.fraction, options.seed))

@@ -32,8 +32,7 @@ def node_cost(node: Node) -> Cost:
     if any(True for _ in node.regions) or lookup(node.op).alias is Alias.VIEW:
         return inner
     tensors = [value for value in (*node.operands, *node.results) if isinstance(value.type, TensorType)]
-    moved = sum(_elements(value) * value.type.dtype.itemsize  # type: ignore[union-attr]
-                for value in tensors)  # fmt: skip
+    moved = sum(map(_bytes, tensors))
     return Cost(_flops(node), moved)
 
 
@@ -62,6 +61,11 @@ def _shape(value: Value) -> tuple[int, ...]:
 
 def _elements(value: Value) -> int:
     return math.prod(_shape(value))
+
+
+def _bytes(value: Value) -> int:
+    assert isinstance(value.type, TensorType)
+    return _elements(value) * value.type.dtype.itemsize
 
 
 def _size(dim: Dim) -> int:

@@ -70,7 +70,9 @@ class Memory:
         for node in reversed(self.graph.nodes):
             effect, alias = effect_of(node), lookup(node.op).alias
             passes_on = any(result.name in found for result in node.results)
-            if effect is Effect.OPAQUE or (passes_on and (alias is not Alias.FRESH or effect is Effect.WRITES)):
+            if effect is Effect.OPAQUE or (
+                passes_on and (alias is not Alias.FRESH or effect is Effect.WRITES)
+            ):
                 found.update(value.name for value in node.operands)
         return found
 

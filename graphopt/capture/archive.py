@@ -100,17 +100,15 @@ def _checked_image(stream: IO[bytes], name: str) -> io.BytesIO:
     try:
         write_members(image, checked_members(open_members(stream)))
     except Refusal as refusal:
-        raise _unsupported(name, refusal.reason, refusal.where) from refusal
+        raise Unsupported(
+            f"{name!r} is refused: {refusal.reason}", remedy=_TRUST, where=refusal.where
+        ) from refusal
     except (RecursionError, MemoryError) as error:
-        raise _unsupported(name, f"is too deep or too large to check ({error})", "") from error
+        raise Unsupported(
+            f"{name!r} is refused: too deep or too large to check ({error})", remedy=_TRUST
+        ) from error
     image.seek(0)
     return image
-
-
-def _unsupported(name: str, reason: str, member: str) -> Unsupported:
-    if member:
-        return Unsupported(f"{name!r} is refused: {member} {reason}", remedy=_TRUST, where=member)
-    return Unsupported(f"{name!r} is refused: it {reason}", remedy=_TRUST)
 
 
 def _first_line(error: Exception) -> str:

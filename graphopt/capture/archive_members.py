@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import Enum, auto
 from typing import Any
 
@@ -50,6 +50,8 @@ class Kind(Enum):
     EXTRA = auto()  # the writer's own files, of which load_program makes no use
 
 
+_LIMITS = {Kind.MARK: MAX_MARK_BYTES, Kind.PROGRAM: MAX_JSON_BYTES, Kind.PAYLOADS: MAX_JSON_BYTES}
+
 _ROOT = "program/"
 _SAMPLE_INPUTS = ("data/sample_inputs/model.pt", "serialized_example_inputs.pt")
 
@@ -87,42 +89,46 @@ _REFUSED = {
 
 
 def checked_members(archive: ZipMembers) -> Iterator[tuple[str, bytes]]:
-    """Names and bytes of the archive that torch may load; raises `Refusal` for anything else."""
+    """Names and bytes of the archive that torch may load; raises `Refusal` for anything else.
+
+    Each member is read once, so that a file changed meanwhile changes nothing.
+    """
     root, kinds = _layout(archive)
-    pickled = {name: False for name, kind in kinds.items() if kind is Kind.PAYLOAD}
-    tables = [name for name, kind in kinds.items() if kind is Kind.PAYLOADS]
-    for name in tables:
-        _check_table(archive, root, name, pickled)
+    tables = {name: _read(archive, root, name, kind) for name, kind in kinds.items() if kind is Kind.PAYLOADS}
+    sizes = {name: archive.size(root + name) for name, kind in kinds.items() if kind is Kind.PAYLOAD}
+    pickled = {name for table, data in tables.items() for name in _pickled_payloads(table, data, sizes)}
     for name, kind in kinds.items():
         if kind is Kind.EXTRA:
             continue
+        data = tables[name] if name in tables else _read(archive, root, name, kind)
         try:
-            data = _checked(archive, root + name, kind, pickled.get(name, False))
-            if name in _SAMPLE_INPUTS and data:
-                _check_sample_inputs(data)
+            if kind is Kind.PROGRAM:
+                check_program(data)
+            elif name in _SAMPLE_INPUTS:
+                data = _repickled(data, _check_inputs)
+            elif kind is Kind.PICKLE:
+                data = _repickled(data, _check_state)
+            elif name in pickled:
+                data = _repickled(data, _check_tensor)
         except Refusal as refusal:
-            raise refusal if refusal.where else refusal.within(name) from None
+            raise refusal.within(name) from refusal
         yield (_ROOT if root else "") + name, data
 
 
 def _layout(archive: ZipMembers) -> tuple[str, dict[str, Kind]]:
     """The folder that holds all members ("" or "name/"), and the kind of each member in it."""
-    roots = {name.partition("/")[0] + "/" for name in archive.names}
+    roots = {name.partition("/")[0] + "/" if "/" in name else "" for name in archive.names}
     root = roots.pop() if len(roots) == 1 else ""
     names = [name.removeprefix(root) for name in archive.names]
     if root and "archive_format" in names:
-        if archive.size(root + "archive_format") != 3 or (
-            archive.read(root + "archive_format") != b"pt2"
-        ):
-            raise Refusal("is no pt2 format", "archive_format")
         known = _PACKAGE
     elif not root and {"version", "serialized_exported_program.json"} <= set(names):
         known = _LEGACY
     else:
-        raise Refusal("is a zip file, but none written by torch.export.save")
+        raise Refusal("a zip file, but none that torch.export.save wrote")
     kinds = {name: _kind(name, known) for name in names}
     if Kind.PROGRAM not in kinds.values():
-        raise Refusal("holds no exported program named 'model'")
+        raise Refusal("no exported program named 'model'")
     return root, kinds
 
 
@@ -132,90 +138,87 @@ def _kind(name: str, known: dict[str, Kind]) -> Kind:
             return kind
     for pattern, reason in _REFUSED.items():
         if re.fullmatch(pattern, name):
-            raise Refusal(f"is {reason}", name)
-    raise Refusal("is no member that torch.export.save writes", name)
+            raise Refusal(reason, name)
+    raise Refusal("no member that torch.export.save writes", name)
 
 
-def _checked(archive: ZipMembers, member: str, kind: Kind, pickled: bool) -> bytes:
-    if kind is Kind.MARK and archive.size(member) > MAX_MARK_BYTES:
-        raise Refusal(f"has {archive.size(member)} bytes; the limit is {MAX_MARK_BYTES}")
-    if kind is Kind.PROGRAM:
-        data = _read_json(archive, member)
-        check_program(data)
-        return data
-    data = archive.read(member)
-    return _repickled(data) if pickled or kind is Kind.PICKLE else data
+def _read(archive: ZipMembers, root: str, name: str, kind: Kind) -> bytes:
+    limit = _LIMITS.get(kind)
+    if limit is not None and archive.size(root + name) > limit:
+        raise Refusal(f"{archive.size(root + name)} bytes; the limit is {limit}", name)
+    try:
+        return archive.read(root + name)
+    except Refusal as refusal:
+        raise refusal.within(name) from refusal
 
 
-def _read_json(archive: ZipMembers, member: str) -> bytes:
-    if archive.size(member) > MAX_JSON_BYTES:
-        raise Refusal(f"has {archive.size(member)} bytes; the limit is {MAX_JSON_BYTES}")
-    return archive.read(member)
+def _pickled_payloads(table: str, data: bytes, sizes: Mapping[str, int]) -> Iterator[str]:
+    """The payloads that the table of weights or constants tells torch to unpickle; checks the others.
 
-
-def _check_table(archive: ZipMembers, root: str, table: str, pickled: dict[str, bool]) -> None:
-    """Notes in `pickled` which payloads the table lets torch unpickle, and bounds the others."""
+    `sizes` holds the bytes of each payload in the archive.
+    """
     folder = table.rpartition("/")[0] + "/"
     try:
-        entries = check_payloads(_read_json(archive, root + table))
+        for path, entry in check_payloads(data).items():
+            name = folder + entry["path_name"]
+            if name not in sizes:
+                raise Refusal(f"the member {name!r} is missing", f" [{path!r}]")
+            if entry["use_pickle"]:
+                yield name
+            elif reason := _misfit(entry["tensor_meta"], sizes[name]):
+                raise Refusal(reason, f" [{path!r}]")
     except Refusal as refusal:
-        raise refusal.within(table) from None
-    for path, entry in entries.items():
-        name = folder + entry["path_name"]
-        if name not in pickled:
-            raise Refusal(f"names {name!r}, which the archive lacks", table)
-        pickled[name] |= entry["use_pickle"]
-        if not entry["use_pickle"]:
-            try:
-                _check_extent(entry["tensor_meta"], archive.size(root + name))
-            except Refusal as refusal:
-                raise refusal.within(f"{table} [{path!r}]") from None
+        raise refusal.within(table) from refusal
 
 
-def _check_extent(meta: Mapping[str, Any] | None, stored: int) -> None:
-    """Refuses a tensor that reaches beyond its bytes, or has none and would silently be zeros.
+def _misfit(meta: Mapping[str, Any] | None, stored: int) -> str:
+    """Why a tensor does not fit into its bytes, or "": torch would read beyond, or silently take zeros.
 
     `meta` is a TensorMeta of torch's schema, `stored` the bytes of its member.
     """
     if meta is None:
-        raise Refusal("has raw bytes but no shape")
+        return "raw bytes without a shape"
     try:
         sizes = [size["as_int"] for size in meta["sizes"]]
         strides = [stride["as_int"] for stride in meta["strides"]]
         offset = meta["storage_offset"]["as_int"]
         width = deserialize_scalar_type(ScalarType(meta["dtype"])).itemsize
         last = offset + sum((size - 1) * step for size, step in zip(sizes, strides, strict=True))
-    except (KeyError, ValueError) as error:
-        raise Refusal("has no fixed shape and dtype") from error
+    except (KeyError, ValueError):
+        return "no fixed shape and dtype"
     if min([offset, *sizes, *strides]) < 0:
-        raise Refusal("has a negative size, stride or offset")
+        return "a negative size, stride or offset"
     needed = 0 if 0 in sizes or meta["device"]["type"] == "meta" else (last + 1) * width
-    if needed > stored:
-        raise Refusal(f"needs {needed} bytes, the archive holds {stored}")
+    return f"{needed} bytes needed, {stored} stored" if needed > stored else ""
 
 
-def _repickled(data: bytes) -> bytes:
-    """What `torch.load(weights_only=True)` finds in `data`, saved afresh."""
+def _repickled(data: bytes, check: Callable[[object], None]) -> bytes:
+    """What `torch.load(weights_only=True)` finds in `data`, saved afresh after `check`."""
     if not data:  # torch reads no bytes as "nothing"
         return b""
-    archive = open_members(io.BytesIO(data))
-    for name in archive.names:
-        if not _PICKLE_MEMBER.fullmatch(name):
-            raise Refusal(f"holds {name!r}, which torch.save does not write")
     plain = io.BytesIO()
-    write_members(plain, ((name, archive.read(name)) for name in archive.names))
+    try:
+        archive = open_members(io.BytesIO(data))
+        for name in archive.names:
+            if not _PICKLE_MEMBER.fullmatch(name):
+                raise Refusal("no member that torch.save writes", name)
+        write_members(plain, ((name, archive.read(name)) for name in archive.names))
+    except Refusal as refusal:
+        raise refusal.within("/" if refusal.where else "") from refusal
     plain.seek(0)
     try:
         value = torch.load(plain, weights_only=True)
     except Exception as error:  # hostile bytes end in any exception
-        raise Refusal(f"holds more than tensors and plain containers ({_cause(error)})") from error
-    tensors = list(_tensors(value))
-    if any(tensor.layout is not torch.strided for tensor in tensors):
-        raise Refusal("holds a tensor that is not dense")
-    storages = {id(tensor.untyped_storage()): tensor.untyped_storage() for tensor in tensors}
-    real = sum(storage.nbytes() for storage in storages.values() if storage.device.type != "meta")
-    if real > sum(archive.size(name) for name in archive.names):
-        raise Refusal("holds a tensor larger than its bytes")
+        raise Refusal(f"not loadable with weights_only=True ({_cause(error)})") from error
+    check(value)
+    storages = {}
+    for tensor in _tensors(value):
+        if tensor.layout is not torch.strided:
+            raise Refusal("a tensor that is not dense")
+        if not tensor.is_meta:
+            storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+    if sum(storages.values()) > len(data):
+        raise Refusal("a tensor larger than its bytes")
     fresh = io.BytesIO()
     torch.save(value, fresh)
     return fresh.getvalue()
@@ -234,13 +237,23 @@ def _tensors(value: object) -> Iterator[torch.Tensor]:
             yield from _tensors(item)
 
 
-def _check_sample_inputs(data: bytes) -> None:
-    match torch.load(io.BytesIO(data), weights_only=True):
+def _check_inputs(value: object) -> None:
+    match value:
         case (tuple(), dict() as named):
             for name in named:
                 check_identifier(str(name))
         case _:
-            raise Refusal("holds no arguments")
+            raise Refusal("no positional and keyword arguments")
+
+
+def _check_state(value: object) -> None:
+    if not isinstance(value, dict) or not all(isinstance(item, torch.Tensor) for item in value.values()):
+        raise Refusal("no table of tensors")
+
+
+def _check_tensor(value: object) -> None:
+    if not isinstance(value, torch.Tensor):
+        raise Refusal("no tensor")
 
 
 def _cause(error: Exception) -> str:

@@ -56,9 +56,10 @@ def check_payloads(data: bytes) -> Mapping[str, Mapping[str, Any]]:
 def parse_json(data: bytes | str) -> object:
     """The parsed text; the same parser as torch's, so duplicate keys resolve alike."""
     try:
-        return json.loads(data)
+        # From bytes json.loads would guess an encoding; torch does not.
+        return json.loads(data.decode() if isinstance(data, bytes) else data)
     except (ValueError, RecursionError) as error:
-        raise Refusal(f"is no JSON ({str(error)[:80]})") from error
+        raise Refusal(f"no JSON ({str(error)[:80]})") from error
 
 
 def check_identifier(text: str) -> None:
@@ -299,12 +300,12 @@ def _check_record(value: object, record: type) -> None:
     entries = _typed(value, dict)
     fields = _fields(record)
     if issubclass(record, _Union) and (len(entries) != 1 or not entries.keys() <= fields.keys()):
-        raise Refusal(f"is no {record.__name__}")
+        raise Refusal(f"no {record.__name__}")
     for name, (kind, required) in fields.items():
         if name in entries:
             _check_part(entries[name], kind, f"{record.__name__}.{name}", f".{name}")
         elif required and not issubclass(record, _Union):
-            raise Refusal(f"lacks {name!r}")
+            raise Refusal(f"no entry {name!r}")
     if record.__name__ in _RECORDS:
         _RECORDS[record.__name__](entries)
 

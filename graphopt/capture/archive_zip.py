@@ -56,9 +56,9 @@ class ZipMembers:
         try:
             data = self._zip.read(info)
         except Exception as error:  # zipfile lets zlib's, struct's and OS errors through
-            raise Refusal(f"is damaged ({error})", name) from error
+            raise Refusal(f"damaged ({error})") from error
         if len(data) != info.file_size:
-            raise Refusal("is cut short", name)
+            raise Refusal("cut short")
         return data
 
 
@@ -67,26 +67,26 @@ def open_members(stream: IO[bytes]) -> ZipMembers:
     stream.seek(0, 2)
     length = stream.tell()
     if length == 0:
-        raise Refusal("is empty")
+        raise Refusal("an empty file")
     try:
         archive = zipfile.ZipFile(stream)
     except Exception as error:  # a damaged directory ends in half a dozen exception types
-        raise Refusal(f"is no zip file, or is truncated ({error})") from error
+        raise Refusal(f"no zip file, or a truncated one ({error})") from error
     infos = archive.infolist()
     if len(infos) > MAX_MEMBERS:
-        raise Refusal(f"has {len(infos)} members; the limit is {MAX_MEMBERS}")
+        raise Refusal(f"{len(infos)} members; the limit is {MAX_MEMBERS}")
     by_name: dict[str, zipfile.ZipInfo] = {}
     for info in infos:
         _check_name(info)
         if info.filename in by_name:
-            raise Refusal("occurs twice", info.filename)
+            raise Refusal("a name that occurs twice", info.filename)
         by_name[info.filename] = info
         _check_size(info)
     # Overlapping members are how a small file unpacks to a huge one without any compression.
     if sum(info.compress_size for info in infos) > length:
-        raise Refusal("has members that overlap")
+        raise Refusal("members that overlap")
     if sum(info.file_size for info in infos) > MAX_TOTAL_BYTES:
-        raise Refusal(f"unpacks to more than {MAX_TOTAL_BYTES} bytes")
+        raise Refusal(f"more than {MAX_TOTAL_BYTES} bytes in all")
     return ZipMembers(archive, by_name)
 
 
@@ -102,21 +102,18 @@ def _check_name(info: zipfile.ZipInfo) -> None:
     name = info.orig_filename
     safe = name == info.filename and _NAME.fullmatch(name) and ".." not in name.split("/")
     if not safe:
-        raise Refusal("is not a plain relative name", repr(name))
+        raise Refusal("no plain relative name", repr(name))
 
 
 def _check_size(info: zipfile.ZipInfo) -> None:
     if info.flag_bits & 0x1:
-        raise Refusal("is encrypted", info.filename)
+        raise Refusal("an encrypted member", info.filename)
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise Refusal(f"uses compression method {info.compress_type}", info.filename)
+        raise Refusal(f"compressed by method {info.compress_type}", info.filename)
     if info.file_size > MAX_MEMBER_BYTES:
-        raise Refusal(
-            f"unpacks to {info.file_size} bytes; the limit is {MAX_MEMBER_BYTES}", info.filename
-        )
+        raise Refusal(f"{info.file_size} bytes; the limit is {MAX_MEMBER_BYTES}", info.filename)
     if info.file_size > max(RATIO_FREE_BYTES, MAX_RATIO * info.compress_size):
         raise Refusal(
-            f"unpacks to {info.file_size} bytes from {info.compress_size}, more than"
-            f" {MAX_RATIO} to 1",
+            f"{info.file_size} bytes packed into {info.compress_size}, more than {MAX_RATIO} to 1",
             info.filename,
         )

@@ -15,7 +15,6 @@ from graphopt.ir.literal import Lit
 from graphopt.ir.structure import Leaf
 from graphopt.ir.types import SymType, TensorType
 
-
 _UNBOUNDED = 2**62  # torch.export writes "no upper bound" as a number near the largest index
 
 
@@ -52,9 +51,7 @@ def _facts(model: torch.nn.Module, call: Call, traced: Trace, graph: Graph) -> F
     watch = traced.watch
     inputs = {e.source.index: e.value for e in graph.inputs if not isinstance(e.source, State)
               and hasattr(e.source, "index")}  # fmt: skip
-    arguments = tuple(
-        _argument_fact(leaf, inputs[i].type, watch) for i, leaf in enumerate(call.leaves)
-    )
+    arguments = tuple(_argument_fact(leaf, inputs[i].type, watch) for i, leaf in enumerate(call.leaves))
     skipped = () if watch.reads_grad_mode else ("grad mode", "inference mode")
     return Facts(
         interface=traced.interface,
@@ -62,9 +59,7 @@ def _facts(model: torch.nn.Module, call: Call, traced: Trace, graph: Graph) -> F
         constraints=tuple(_constraints(traced)),
         state=_state_facts(model, graph, watch),
         attributes=_attribute_facts(model, watch),
-        modules=tuple(
-            (path, name) for path, module in model.named_modules() for name in module._modules
-        ),
+        modules=tuple((path, name) for path, module in model.named_modules() for name in module._modules),
         modes=tuple(ModeFact(mode, read()) for mode, read in MODES.items() if mode not in skipped),
     )
 

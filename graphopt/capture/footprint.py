@@ -146,7 +146,7 @@ def _same(old: Any, new: Any) -> bool:
         return len(old) == len(new) and all(map(_same, old, new))
     if isinstance(old, dict):
         return list(old) == list(new) and all(map(_same, old.values(), new.values()))
-    constants = str | bytes | int | float | complex | set | torch.dtype | torch.device
+    constants = (str, bytes, int, float, complex, set, torch.dtype, torch.device)
     return isinstance(old, constants) and bool(old == new)
 
 
@@ -178,12 +178,16 @@ def function_roots(name: str, function: Any) -> dict[str, object]:
     return roots
 
 
+def _cuda_in_use() -> bool:
+    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
+
+
 class GlobalState:
     """Random states, modes and thread counts of the process, to be put back as they were."""
 
     def __init__(self) -> None:
         self._torch = torch.get_rng_state()
-        self._cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+        self._cuda = torch.cuda.get_rng_state_all() if _cuda_in_use() else []
         self._random = random.getstate()
         self._numpy = np.random.get_state()
         self._grad = torch.is_grad_enabled()

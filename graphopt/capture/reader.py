@@ -314,7 +314,7 @@ def operator_name(target: Any) -> str:
     if isinstance(target, torch._ops.OpOverload):
         return str(target)
     if isinstance(target, torch._ops.HigherOrderOperator):
-        return f"higher_order.{target.name()}"
+        return f"higher_order.{target}"
     module = getattr(target, "__module__", "")
     name = getattr(target, "__name__", "")
     if module in ("_operator", "operator"):

@@ -58,9 +58,7 @@ class Call:
             tuple(kwargs),
         )
 
-    def replay(
-        self, leaves: tuple[Any, ...]
-    ) -> tuple[tuple[Any, ...], dict[str, Any], Flattening]:
+    def replay(self, leaves: tuple[Any, ...]) -> tuple[tuple[Any, ...], dict[str, Any], Flattening]:
         """Arguments as the caller spelled them, made of other leaves; and their flattening."""
         objects: dict[int, Any] = {}
         values = [rebuild(structure, leaves, objects) for structure in self.arguments]
@@ -206,7 +204,9 @@ def trace(
     if changes:
         raise Unsupported(_side_effect(changes[0]), remedy=_SIDE_EFFECT_REMEDY, where=_where(model))
     if effects:
-        raise Unsupported(f"forward changes {effects[0]}", remedy="move it out of forward", where=_where(model))
+        raise Unsupported(
+            f"forward changes {effects[0]}", remedy="move it out of forward", where=_where(model)
+        )
     if output.getvalue():
         raise Unsupported(
             "forward prints, and a graph would not", remedy="remove the print", where=_where(model)

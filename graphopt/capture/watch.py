@@ -49,7 +49,12 @@ def _writes(func: Any, kwargs: dict[str, Any]) -> bool:
 def _model_frames(tracer: object, summary: traceback.StackSummary) -> traceback.StackSummary:
     """The model's own frames of a stack; torch.export by itself keeps those named forward alone."""
     start = next(
-        (i for i, frame in enumerate(summary) if frame.name == "forward" and frame.filename.startswith(_HERE)), -1
+        (
+            i
+            for i, frame in enumerate(summary)
+            if frame.name == "forward" and frame.filename.startswith(_HERE)
+        ),
+        -1,
     )
     return traceback.StackSummary.from_list(
         [f for f in summary[start + 1 :] if not f.filename.startswith((_TORCH, _HERE, "<"))]
@@ -158,16 +163,18 @@ class Watch(TorchFunctionMode):
             yield
 
     def _replacements(self, model: torch.nn.Module) -> Iterator[tuple[Any, str, Any]]:
-        yield torch.nn.Module, "__getattribute__", self._recording(object.__getattribute__)
+        yield torch.nn.Module, "__getattribute__", self._recording(_read_attribute)
         for kind in _attribute_classes(model):
-            yield kind, "__getattribute__", self._recording(kind.__getattribute__)
+            yield kind, "__getattribute__", self._recording(_method(kind, "__getattribute__"))
         yield torch.fx.proxy.TracerBase, "_filter_traceback_frames", _model_frames
         yield torch, "compile", self._compiling(torch.compile)
         yield torch, "is_grad_enabled", self._noting_grad_mode(torch.is_grad_enabled)
         yield torch, "is_inference_mode_enabled", self._noting_grad_mode(torch.is_inference_mode_enabled)
         yield torch.autograd.Function, "apply", classmethod(self._custom_function(torch.autograd.Function))
-        yield torch.inference_mode, "__enter__", self._refusing(
-            "forward enters torch.inference_mode()", torch.inference_mode.__enter__
+        yield (
+            torch.inference_mode,
+            "__enter__",
+            self._refusing("forward enters torch.inference_mode()", torch.inference_mode.__enter__),
         )
         for owner, name in _REFUSED_CALLS:
             function = getattr(owner, name)
@@ -216,9 +223,7 @@ class Watch(TorchFunctionMode):
         apply = base.apply.__func__
 
         def watched(kind: Any, *args: Any, **kwargs: Any) -> Any:
-            if torch.is_grad_enabled() and any(
-                isinstance(a, torch.Tensor) and a.requires_grad for a in args
-            ):
+            if torch.is_grad_enabled() and any(isinstance(a, torch.Tensor) and a.requires_grad for a in args):
                 self.refuse(
                     f"the custom backward of {kind.__qualname__} would be lost",
                     "optimise without gradients (requires_grad_(False) on the parameters), or write it as "
@@ -248,6 +253,15 @@ def _set(owner: Any, name: str, made: Any) -> None:
         setattr(owner, name, made)
     elif name in vars(owner):
         delattr(owner, name)
+
+
+def _read_attribute(owner: object, name: str) -> Any:
+    return object.__getattribute__(owner, name)
+
+
+def _method(kind: type, name: str) -> Callable[..., Any]:
+    found: Callable[..., Any] = getattr(kind, name)
+    return found
 
 
 def _attribute_classes(model: torch.nn.Module) -> list[type]:

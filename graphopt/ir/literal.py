@@ -7,8 +7,7 @@ from typing import TypeAlias
 import torch
 
 Scalar: TypeAlias = (
-    None
-    | bool
+    bool
     | int
     | float
     | complex
@@ -17,6 +16,7 @@ Scalar: TypeAlias = (
     | torch.device
     | torch.layout
     | torch.memory_format
+    | None
 )
 
 SCALARS = (

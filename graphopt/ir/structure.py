@@ -157,15 +157,13 @@ def _open(thing: Any) -> tuple[str, Iterable[object], Iterable[object]]:
     if _is_plain_object(kind):
         attributes = vars(thing)
         return "object", tuple(attributes), tuple(attributes.values())
-    return "reduced", (), _reduce(thing)
+    return "reduced", (), reduce_object(thing)
 
 
 def _is_plain_object(kind: type) -> bool:
     """Whether instances are their `__dict__` and nothing else."""
     return (
-        kind.__reduce__ is object.__reduce__
-        and kind.__reduce_ex__ is object.__reduce_ex__
-        and getattr(kind, "__getstate__", None) is getattr(object, "__getstate__", None)
+        all(getattr(kind, name) is getattr(object, name) for name in _DEFAULTS)
         and not hasattr(kind, "__setstate__")
         and not copyreg._slotnames(kind)  # type: ignore[attr-defined]
         and kind not in copyreg.dispatch_table
@@ -174,11 +172,14 @@ def _is_plain_object(kind: type) -> bool:
     )
 
 
+_DEFAULTS = ("__reduce__", "__reduce_ex__", "__getstate__")
+
+
 class _PlainObject:
     pass
 
 
-def _reduce(thing: Any) -> tuple[object, ...]:
+def reduce_object(thing: Any) -> tuple[object, ...]:
     """What `copy.copy` would make a copy from: callable, arguments, state, list items, pairs."""
     try:
         reducer = copyreg.dispatch_table.get(type(thing))
@@ -355,7 +356,7 @@ def collect(structure: Structure, thing: Any, leaves: dict[int, Any], objects: d
         case Container(ident, form, _, keys, items):
             objects[ident] = thing
             if form == "reduced":
-                contents: Any = _reduce(thing)
+                contents: Any = reduce_object(thing)
             elif keys:
                 contents = tuple((vars(thing) if form == "object" else thing).values())
             else:
@@ -364,5 +365,3 @@ def collect(structure: Structure, thing: Any, leaves: dict[int, Any], objects: d
                 collect(item, content, leaves, objects)
         case _:
             return
-
-

@@ -52,9 +52,7 @@ def _short_name(dtype: torch.dtype) -> str:
     return f"{_SHORT[plain[1]]}{plain[2]}" if plain else name
 
 
-_DTYPES = {
-    _short_name(value): value for value in vars(torch).values() if isinstance(value, torch.dtype)
-}
+_DTYPES = {_short_name(value): value for value in vars(torch).values() if isinstance(value, torch.dtype)}
 
 
 def print_graph(graph: Graph, *, origins: bool = True, indent: str = "") -> str:
@@ -347,9 +345,7 @@ class _Parser:
         if self._at("("):
             return self._call(name)
         found = getattr(torch, name.removeprefix("torch."), None)
-        if name.startswith("torch.") and isinstance(
-            found, torch.dtype | torch.layout | torch.memory_format
-        ):
+        if name.startswith("torch.") and isinstance(found, torch.dtype | torch.layout | torch.memory_format):
             return Lit(found)
         self.fail("an operand")
 

@@ -61,8 +61,5 @@ def contiguous_strides(shape: tuple[Dim, ...]) -> tuple[Dim, ...]:
     step: Dim = 1
     for size in reversed(shape):
         strides.append(step)
-        if isinstance(size, int):
-            step = step * max(size, 1)
-        else:
-            step = step * size
+        step = step * max(size, 1) if isinstance(size, int) else step * size
     return tuple(reversed(strides))

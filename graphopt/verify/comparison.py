@@ -51,4 +51,6 @@ def compare_programs(
     found = difference(expected, actual)
     if found is not None:
         return Verdict(False, found)
-    return Verdict(True, "example inputs: outputs, mutation, aliasing and random stream are bit for bit eager's")
+    return Verdict(
+        True, "example inputs: outputs, mutation, aliasing and random stream are bit for bit eager's"
+    )

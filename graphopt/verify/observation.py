@@ -123,11 +123,7 @@ class Observation:
 
 def _type_name(value: object) -> str:
     kind = type(value)
-    return (
-        kind.__qualname__
-        if kind.__module__ == "builtins"
-        else f"{kind.__module__}.{kind.__qualname__}"
-    )
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _float_bits(value: float) -> str:
@@ -152,9 +148,7 @@ def _literal(path: str, value: object) -> Literal | None:
         bits = f"{value.dtype} {value.shape} {np.ascontiguousarray(value).tobytes().hex()}"
     elif isinstance(value, torch.Size):
         bits = repr(tuple(value))
-    elif isinstance(
-        value, (torch.dtype, torch.device, torch.layout, torch.memory_format, range, slice)
-    ):
+    elif isinstance(value, (torch.dtype, torch.device, torch.layout, torch.memory_format, range, slice)):
         bits = repr(value)
     elif isinstance(value, (type, FunctionType, BuiltinFunctionType, MethodType)):
         bits = f"{value.__module__}.{value.__qualname__}"
@@ -279,9 +273,7 @@ class _Recorder:
             return
         if id(value) in above:
             found.append(
-                Literal(
-                    path, _type_name(value), "contains itself", "an object that contains itself"
-                )
+                Literal(path, _type_name(value), "contains itself", "an object that contains itself")
             )
             return
         literal = _literal(path, value)
@@ -302,9 +294,7 @@ class _Recorder:
             content = _bits(value.int_repr() if value.is_quantized else value)
         elif not strided:
             parts = tuple(
-                fact
-                for name, part in _components(value)
-                for fact in self.facts(f"{path}.{name}", part)
+                fact for name, part in _components(value) for fact in self.facts(f"{path}.{name}", part)
             )
         return TensorFact(
             path=path,
@@ -367,9 +357,7 @@ def _modes() -> tuple[Literal, ...]:
         ("deterministic algorithms", torch.are_deterministic_algorithms_enabled()),
         ("threads", torch.get_num_threads()),
     ]
-    return tuple(
-        Literal(name, _type_name(value), repr(value), repr(value)) for name, value in switches
-    )
+    return tuple(Literal(name, _type_name(value), repr(value), repr(value)) for name, value in switches)
 
 
 def _random_state(gpus: Sequence[int]) -> str:
@@ -405,7 +393,7 @@ def _backward(outputs: object) -> str | None:
                 torch.zeros(()).double(),
             )
             torch.autograd.backward(total)
-    except Exception as raised:  # noqa: BLE001 - whatever the call raises is a fact about it
+    except Exception as raised:
         return _type_name(raised)
     return None
 
@@ -445,7 +433,7 @@ def observe(
         torch.manual_seed(seed)
         try:
             outputs = fn(*args, **named)
-        except Exception as raised:  # noqa: BLE001 - whatever it raises is a fact about it
+        except Exception as raised:
             exception, message = _type_name(raised), str(raised)
         random_state = _random_state(gpus)
     modes = _modes()
@@ -453,9 +441,7 @@ def observe(
     torch.set_default_dtype(default_dtype)
 
     seen_arguments = recorder.facts("args", tuple(args)) + recorder.facts("kwargs", named)
-    seen_state = tuple(
-        fact for name, tensor in _state(module) for fact in recorder.facts(name, tensor)
-    )
+    seen_state = tuple(fact for name, tensor in _state(module) for fact in recorder.facts(name, tensor))
     seen_outputs = recorder.facts("output", outputs) if exception is None else ()
     backward_exception = _backward(outputs) if backward and exception is None else None
     gradients = tuple(
@@ -494,9 +480,7 @@ def _gradient(path: str, gradient: torch.Tensor | None) -> tuple[Fact, ...]:
 # ------------------------------------------------------------------------------------------
 
 
-def difference(
-    expected: Observation, actual: Observation, *, gradient_tolerance: float = 0.0
-) -> str | None:
+def difference(expected: Observation, actual: Observation, *, gradient_tolerance: float = 0.0) -> str | None:
     """None where a caller cannot tell the two calls apart; else one sentence on the first thing
     that differs.
 
@@ -537,18 +521,14 @@ def _raised(exception: str | None, message: str = "") -> str:
     return f"{exception} ({message.splitlines()[0][:120]})" if message else exception
 
 
-def _first_difference(
-    expected: Sequence[Fact], actual: Sequence[Fact], tolerance: float
-) -> str | None:
+def _first_difference(expected: Sequence[Fact], actual: Sequence[Fact], tolerance: float) -> str | None:
     for mine, theirs in zip(expected, actual, strict=False):
         found = _fact_difference(mine, theirs, tolerance)
         if found is not None:
             return found
     if len(expected) == len(actual):
         return None
-    longer, what = (
-        (expected, "missing") if len(expected) > len(actual) else (actual, "not expected")
-    )
+    longer, what = (expected, "missing") if len(expected) > len(actual) else (actual, "not expected")
     return f"{longer[min(len(expected), len(actual))].path}: {what}"
 
 
@@ -611,9 +591,7 @@ def _content_difference(expected: TensorFact, actual: TensorFact, tolerance: flo
     gap = torch.where(both_equal, torch.zeros((), dtype=torch.float64), gap)
     finite_scale = exact_mine[exact_mine.isfinite()].abs()
     scale = float(finite_scale.max()) if finite_scale.numel() else 0.0
-    if tolerance > 0 and bool(
-        (gap <= tolerance * max(scale, torch.finfo(torch.float32).tiny)).all()
-    ):
+    if tolerance > 0 and bool((gap <= tolerance * max(scale, torch.finfo(torch.float32).tiny)).all()):
         return None
     first = int(positions[0])
     index = [int(i) for i in np.unravel_index(first, expected.shape)] if expected.shape else []
@@ -708,9 +686,7 @@ def _copy_tensor(
             if tensor.is_conj():
                 copied = copied.conj()
             if tensor.is_neg():
-                copied = torch._neg_view(
-                    copied
-                )  # no public name makes a negative view of given memory
+                copied = torch._neg_view(copied)  # no public name makes a negative view of given memory
     if isinstance(tensor, torch.nn.Parameter):
         copied = torch.nn.Parameter(copied, requires_grad=tensor.requires_grad)
     elif tensor.requires_grad:

@@ -306,9 +306,7 @@ def test_loads_weights_pickled_as_torch_2_8_did(
     torch.testing.assert_close(results, expected, rtol=0, atol=0)
 
 
-def test_loads_a_file_that_was_zipped_again(
-    path: Path, image: bytes, expected: dict[str, Tensor]
-) -> None:
+def test_loads_a_file_that_was_zipped_again(path: Path, image: bytes, expected: dict[str, Tensor]) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in members_of(image).items():
             archive.writestr("other/" + name, data)
@@ -317,9 +315,7 @@ def test_loads_a_file_that_was_zipped_again(
     torch.testing.assert_close(results, expected, rtol=0, atol=0)
 
 
-def test_trust_loads_without_the_checks(
-    path: Path, image: bytes, expected: dict[str, Tensor]
-) -> None:
+def test_trust_loads_without_the_checks(path: Path, image: bytes, expected: dict[str, Tensor]) -> None:
     members = members_of(image) | {"data/executorch/anything": b"ignored by torch"}
     assert outcome(path, zipped(members)) is None
     results = outcome(path, zipped(members), trust=True)
@@ -408,9 +404,16 @@ def test_a_replaced_member_is_refused_or_without_effect(
     assert_refused_or_equal(outcome(path, zipped(changed)), expected, marker)
 
 
-@pytest.mark.parametrize("name", ["serialized_state_dict.pt", "serialized_constants.pt",
-                                  "serialized_example_inputs.pt", "version",
-                                  "serialized_exported_program.json"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "serialized_state_dict.pt",
+        "serialized_constants.pt",
+        "serialized_example_inputs.pt",
+        "version",
+        "serialized_exported_program.json",
+    ],
+)
 @pytest.mark.parametrize("replacement", REPLACEMENTS)
 def test_a_replaced_member_of_the_old_layout_is_refused(
     path: Path,
@@ -426,9 +429,7 @@ def test_a_replaced_member_of_the_old_layout_is_refused(
     assert_refused_or_equal(outcome(path, zipped(changed, root="")), expected, marker)
 
 
-def test_random_bytes_in_the_graph_never_end_in_another_error(
-    path: Path, marker: Path, image: bytes
-) -> None:
+def test_random_bytes_in_the_graph_never_end_in_another_error(path: Path, marker: Path, image: bytes) -> None:
     """With a right checksum; what is changed may be a number, so results may differ."""
     generator = random.Random(0)
     members = members_of(image)

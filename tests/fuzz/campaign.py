@@ -27,7 +27,7 @@ def _failure(program: Program) -> Outcome | None:
     """The first finding on a program, if any; a part taken away may leave one that cannot run."""
     try:
         found = outcomes(program)
-    except Exception:  # noqa: BLE001 - not a program any more
+    except Exception:
         return None
     return next((outcome for outcome in found if outcome.verdict in FOUND), None)
 
@@ -70,9 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
             shown[kind] = shown.get(kind, 0) + 1
             small = minimise(program, lambda p, wanted=outcome: _fails_alike(wanted, p))  # type: ignore[misc]
             last = _failure(small) or outcome
-            text = (
-                f"# {outcome.name} [{last.passes}] {last.verdict}: {last.reason}\n{snippet(small)}"
-            )
+            text = f"# {outcome.name} [{last.passes}] {last.verdict}: {last.reason}\n{snippet(small)}"
             print(text, flush=True)
             if options.log is not None:
                 with options.log.open("a") as file:

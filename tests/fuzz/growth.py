@@ -183,15 +183,11 @@ class Growth:
     def _names(self, count: int) -> tuple[str, ...]:
         return tuple(f"t{self._count + i}" for i in range(count))
 
-    def _operands(
-        self, template: Template, values: dict[str, torch.Tensor]
-    ) -> tuple[str, ...] | None:
+    def _operands(self, template: Template, values: dict[str, torch.Tensor]) -> tuple[str, ...] | None:
         chosen: list[str] = []
         for kind in template.kinds:
             fitting = [
-                name
-                for name, value in values.items()
-                if _fits(kind, value) and value.numel() <= LARGEST
+                name for name, value in values.items() if _fits(kind, value) and value.numel() <= LARGEST
             ]
             if not fitting:
                 return None
@@ -204,7 +200,7 @@ class Growth:
     ) -> dict[str, torch.Tensor]:
         try:
             after = self._values(statement)
-        except Exception:  # noqa: BLE001 - a statement that does not fit is dropped
+        except Exception:
             if not (may_raise and self._chance(30)):
                 return values
             # Its value exists in no run: the program ends with it, and returns what came before.

@@ -160,7 +160,7 @@ def compiled(program: Program) -> Callable[..., Any]:
     name = f"<program {hashlib.sha256(text.encode()).hexdigest()[:12]}>"
     linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
     scope: dict[str, Any] = {"torch": torch, "F": torch.nn.functional, "__name__": name}
-    exec(compile(text, name, "exec"), scope)  # noqa: S102 - the source is our own
+    exec(compile(text, name, "exec"), scope)
     made: Callable[..., Any] = scope["Program"]() if "Program" in scope else scope["program"]
     return made
 

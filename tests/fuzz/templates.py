@@ -65,9 +65,7 @@ PRODUCTS = [
     *_each("ff", "torch.einsum('ij,kj->ik', {0}, {1})", "torch.dot({0}.flatten(), {1}.flatten())"),
     *_each("fff", "torch.addmm({0}, {1}, {2})", "F.linear({0}, {1}, {2})", "{0} @ {1} @ {2}"),
     *_each("fff", "torch.addmm({0}, {1}, {2}, beta=0.5)", "torch.baddbmm({0}, {1}, {2})"),
-    *_each(
-        "ff", "torch.bmm({0}[None], {1}[None])", "torch.kron({0}, {1})", "torch.cdist({0}, {1})"
-    ),
+    *_each("ff", "torch.bmm({0}[None], {1}[None])", "torch.kron({0}, {1})", "torch.cdist({0}, {1})"),
     *_each("f", "F.scaled_dot_product_attention({0}[None], {0}[None], {0}[None])"),
     *_each("f", "{0} @ {0}.mT"),
     *_each("cc", "{0} @ {1}", "{0} @ {1}.mH"),
@@ -87,9 +85,7 @@ SHAPES = [
 ]
 
 VIEWS = [
-    *_each(
-        "a", "{0}.view(-1)", "{0}.transpose(0, -1)", "{0}.mT", "{0}[0]", "{0}[1:]", "{0}[..., 0]"
-    ),
+    *_each("a", "{0}.view(-1)", "{0}.transpose(0, -1)", "{0}.mT", "{0}[0]", "{0}[1:]", "{0}[..., 0]"),
     *_each("a", "{0}[:, ::2]", "{0}.unsqueeze(0)", "{0}.unsqueeze(-1)", "{0}.squeeze()"),
     *_each("a", "{0}.expand(2, *{0}.shape)", "{0}[None].expand(3, *{0}.shape)", "{0}.diagonal()"),
     *_each("a", "{0}.detach()", "{0}.select(0, 0)", "{0}.narrow(0, 0, 1)", "{0}.view_as({0})"),
@@ -127,7 +123,7 @@ WRITES = [
 ITEM_WRITES = [
     *_each("A", "{0}[0] = 1", "{0}[..., 1:] = 3", "{0}[:, 0] = 0", "{0}[-1] = -0.0", results=0),
     *_each("A", "{0}[{0} == {0}] = 1", "{0}[..., ::2] = {0}[..., :1]", results=0),
-    *_each("Aa", "{0}[0] = {1}", "{0}[...] = {1}", "{0}[1:] = {1}", "{0}.data = {1}", results=0),
+    *_each("Aa", "{0}[0] = {1}", "{0}[...] = {1}", "{0}[1:] = {1}", results=0),
     *_each("Ab", "{0}[{1}] = 0", results=0),
     *_each("Ai", "{0}[{1}] = 1", results=0),
     *_each("Nn", "{0} += {1}", "{0} *= {1}", results=0),

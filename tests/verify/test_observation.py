@@ -143,9 +143,7 @@ def test_two_python_nans_of_other_bits_are_one_nan() -> None:
         ("layout", lambda x: x.to_sparse()),
     ],
 )
-def test_another_tensor_property_is_seen(
-    field: str, change: Callable[[torch.Tensor], torch.Tensor]
-) -> None:
+def test_another_tensor_property_is_seen(field: str, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
     x = torch.arange(1.0, 7.0).reshape(2, 3)
     assert seen(torch.clone, torch.clone, x) is None
     assert f"output: {field} differs" in str(seen(torch.clone, change, x))
@@ -401,9 +399,7 @@ def test_untied_weights_are_seen() -> None:
     tied, apart = torch.nn.Module(), torch.nn.Module()
     tied.a = tied.b = torch.nn.Parameter(torch.ones(1))
     apart.a, apart.b = (torch.nn.Parameter(torch.ones(1)) for _ in range(2))
-    message = difference(
-        observe(lambda: None, (), module=tied), observe(lambda: None, (), module=apart)
-    )
+    message = difference(observe(lambda: None, (), module=tied), observe(lambda: None, (), module=apart))
     assert "parameter 'b': which tensor object" in str(message)
 
 

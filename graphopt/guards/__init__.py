@@ -1,0 +1,25 @@
+"""Guards: what was assumed at capture, checked before each call of the emitted graph."""
+
+from graphopt.guards.facts import (
+    AttributeFact,
+    Facts,
+    ModeFact,
+    NumberFact,
+    StateFact,
+    TensorFact,
+)
+from graphopt.guards.guard import Guard
+from graphopt.guards.modes import MODES
+from graphopt.guards.places import find_hook
+
+__all__ = [
+    "MODES",
+    "AttributeFact",
+    "Facts",
+    "Guard",
+    "ModeFact",
+    "NumberFact",
+    "StateFact",
+    "TensorFact",
+    "find_hook",
+]

@@ -1,0 +1,252 @@
+"""The check of a call's arguments, compiled to straight-line Python with one condition a fact."""
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import sympy
+import torch
+
+from graphopt.guards.facts import Facts, NumberFact
+from graphopt.ir.literal import Lit
+from graphopt.ir.structure import Const, Container, Known, Leaf, Opaque, Structure, reduce_object
+from graphopt.ir.types import Dim
+
+
+def shown(value: object) -> str:
+    """A value in at most 80 characters, for a sentence."""
+    text = repr(tuple(value)) if isinstance(value, torch.Size) else repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _sentence(name: str, what: str, expected: object, actual: object) -> str:
+    return f"argument {name}: {what} is {shown(actual)}, captured with {shown(expected)}"
+
+
+class ArgumentCheck:
+    """Writes the function that checks the arguments: same parameters as forward, returns None or a
+    callable that makes the sentence."""
+
+    def __init__(self, facts: Facts, traceable: bool = False) -> None:
+        self.facts = facts
+        self.traceable = traceable  # leave out what torch.compile cannot follow and guards itself
+        self.lines: list[str] = []
+        self.names: dict[str, Any] = {"_sentence": _sentence, "_partial": partial}
+        self.leaf_names: dict[int, str] = {}
+        self.object_names: dict[int, str] = {}
+        self.bound_symbols: set[str] = set()
+        self.distinct: list[str] = []
+        self._taken: set[str] = {p.name for p in facts.interface.parameters}
+
+    def compile(self) -> Callable[..., Callable[[], str] | None]:
+        """The checking function."""
+        for parameter, structure in zip(
+            self.facts.interface.parameters, self.facts.interface.arguments, strict=True
+        ):
+            self._walk(structure, parameter.name, parameter.name)
+        self._relations()
+        for constraint in self.facts.constraints:
+            if {str(s) for s in constraint.free_symbols} <= self.bound_symbols:
+                condition = _python(constraint)
+                self._test(f"not ({condition})", "the sizes", condition, "False")
+        source = "\n".join(
+            [f"def check({self._signature()}):", *self.lines, "    return None"],
+        )
+        exec(compile(source, "<graphopt guard>", "exec"), self.names)
+        check: Callable[..., Callable[[], str] | None] = self.names["check"]
+        return check
+
+    def _signature(self) -> str:
+        parts: list[str] = []
+        named = False
+        for parameter in self.facts.interface.parameters:
+            if parameter.kind == "variadic":
+                parts.append(f"*{parameter.name}")
+                named = True
+                continue
+            if parameter.kind == "keywords":
+                parts.append(f"**{parameter.name}")
+                continue
+            if parameter.kind == "named" and not named:
+                parts.append("*")
+                named = True
+            if parameter.default is inspect.Parameter.empty:
+                parts.append(parameter.name)
+            else:
+                parts.append(f"{parameter.name}={self._constant(parameter.default)}")
+        return ", ".join(parts)
+
+    def _fresh(self, stem: str) -> str:
+        name = f"_{stem}{len(self._taken)}"
+        self._taken.add(name)
+        return name
+
+    def _constant(self, value: object) -> str:
+        name = self._fresh("c")
+        self.names[name] = value
+        return name
+
+    def _test(self, broken: str, where: str, expected: object, actual: str, what: str = "it") -> None:
+        self.lines.append(
+            f"    if {broken}: return _partial(_sentence, {where!r}, {what!r}, "
+            f"{self._constant(expected)}, {actual})"
+        )
+
+    def _walk(self, structure: Structure, path: str, name: str) -> None:
+        match structure:
+            case Leaf(index):
+                self._leaf(index, path, name)
+            case Const(lit):
+                self._const(lit, path, name)
+            case Opaque(value):
+                self._test(f"{path} is not {self._constant(value)}", name, value, path, "the object")
+            case Known(ident):
+                known = self.object_names[ident]
+                self._test(f"{path} is not {known}", name, f"the same object as {known}", path)
+            case Container():
+                self._container(structure, path, name)
+
+    def _const(self, lit: Lit, path: str, name: str) -> None:
+        value = lit.value
+        if value is None or isinstance(value, bool):
+            self._test(f"{path} is not {value}", name, value, path, "the value")
+        elif isinstance(value, float | complex):
+            expected = self._constant(lit)
+            kind = self._constant(Lit)
+            scalar = type(value).__name__
+            self._test(
+                f"type({path}) is not {scalar} or {kind}({path}) != {expected}",
+                name,
+                value,
+                path,
+                "the value",
+            )
+        else:
+            kind = self._constant(type(value))
+            expected = self._constant(value)
+            self._test(f"type({path}) is not {kind} or {path} != {expected}", name, value, path, "the value")
+
+    def _leaf(self, index: int, path: str, name: str) -> None:
+        first = self.leaf_names.get(index)
+        if first is not None:
+            self._test(f"{path} is not {first}", name, f"the same object as {first}", "'another one'")
+            return
+        variable = self._fresh("t")
+        self.leaf_names[index] = variable
+        self.lines.append(f"    {variable} = {path}")
+        self.distinct.append(variable)
+        fact = self.facts.arguments[index]
+        kind = self._constant(fact.kind)
+        self._test(f"type({variable}) is not {kind}", name, fact.kind, f"type({variable})", "the type")
+        if isinstance(fact, NumberFact):
+            self._size(fact.expr, variable, name, "the value")
+            return
+        t = variable
+        self._test(
+            f"{t}.dtype is not {self._constant(fact.dtype)}", name, fact.dtype, f"{t}.dtype", "the dtype"
+        )
+        if fact.device.type == "cpu":
+            self._test(f"not {t}.is_cpu", name, fact.device, f"{t}.device", "the device")
+        else:
+            device = self._constant(fact.device)
+            self._test(f"{t}.device != {device}", name, fact.device, f"{t}.device", "the device")
+        layout = self._constant(fact.layout)
+        self._test(f"{t}.layout is not {layout}", name, fact.layout, f"{t}.layout", "the layout")
+        self._sizes(fact.shape, f"{t}.shape", name, "the shape")
+        if fact.strides is not None:
+            self._sizes(fact.strides, f"{t}.stride()", name, "the stride")
+        if fact.requires_grad is not None:
+            wrong = f"{t}.requires_grad is not {fact.requires_grad}"
+            self._test(wrong, name, fact.requires_grad, f"{t}.requires_grad", "requires_grad")
+        if self.traceable:
+            return
+        if fact.dtype.is_complex:
+            wrong = f"{t}.is_conj()" if not fact.conjugated else f"not {t}.is_conj()"
+            self._test(wrong, name, fact.conjugated, f"{t}.is_conj()", "the conjugate bit")
+        wrong = f"{t}.is_neg()" if not fact.negated else f"not {t}.is_neg()"
+        self._test(wrong, name, fact.negated, f"{t}.is_neg()", "the negative bit")
+        if fact.offset is not None:
+            self._test(
+                f"{t}.storage_offset() != {fact.offset}", name, fact.offset, f"{t}.storage_offset()",
+                "the storage offset",
+            )  # fmt: skip
+
+    def _sizes(self, sizes: tuple[Dim, ...], actual: str, name: str, what: str) -> None:
+        if all(isinstance(size, int) for size in sizes):
+            expected = self._constant(tuple(sizes))
+            self._test(f"{actual} != {expected}", name, tuple(sizes), actual, what)
+            return
+        variable = self._fresh("s")
+        self.lines.append(f"    {variable} = {actual}")
+        self._test(
+            f"len({variable}) != {len(sizes)}", name, f"{len(sizes)} dimensions", f"len({variable})", what
+        )
+        for i, size in enumerate(sizes):
+            self._size(size, f"{variable}[{i}]", name, f"{what} at {i}")
+
+    def _size(self, size: Dim, actual: str, name: str, what: str) -> None:
+        if isinstance(size, sympy.Symbol) and str(size) not in self.bound_symbols:
+            self.bound_symbols.add(str(size))
+            self.lines.append(f"    {size} = {actual}")
+            return
+        if isinstance(size, int):
+            self._test(f"{actual} != {size}", name, size, actual, what)
+            return
+        if {str(s) for s in size.free_symbols} <= self.bound_symbols:
+            self._test(f"{actual} != {_python(size)}", name, str(size), actual, what)
+
+    def _container(self, structure: Container, path: str, name: str) -> None:
+        form, kind, items = structure.form, structure.kind, structure.items
+        variable = self._fresh("o")
+        self.object_names[structure.ident] = variable
+        self.lines.append(f"    {variable} = {path}")
+        path = variable
+        kind_name = self._constant(kind)
+        self._test(f"type({path}) is not {kind_name}", name, kind, f"type({path})", "the type")
+        if form == "reduced":
+            parts = self._fresh("r")
+            self.lines.append(f"    {parts} = {self._constant(reduce_object)}({path})")
+            for i, item in enumerate(items):
+                self._walk(item, f"{parts}[{i}]", name)
+            return
+        if structure.keys:
+            contents = f"{path}.__dict__" if form == "object" else path
+            opened = self._fresh("d")
+            self.lines.append(f"    {opened} = {contents}")
+            keys = tuple(_constant_key(key) for key in structure.keys)
+            expected = self._constant(keys)
+            self._test(f"tuple({opened}) != {expected}", name, keys, f"tuple({opened})", "the keys")
+            for key, item in zip(keys, items, strict=True):
+                shown = f"{name}.{key}" if form == "object" else f"{name}[{key!r}]"
+                self._walk(item, f"{opened}[{self._constant(key)}]", shown)
+            return
+        sized = f"{path}.__dict__" if form == "object" else path
+        self._test(f"len({sized}) != {len(items)}", name, len(items), f"len({sized})", "the length")
+        for i, item in enumerate(items):
+            self._walk(item, f"{path}[{i}]", f"{name}[{i}]")
+
+    def _relations(self) -> None:
+        """Different leaves at capture must be different objects now."""
+        if len(self.distinct) > 1 and not self.traceable:
+            ids = ", ".join(f"id({t})" for t in self.distinct)
+            self._test(
+                f"len({{{ids}}}) != {len(self.distinct)}", "tensors", "all different", "'one of them twice'",
+                "their identity",
+            )  # fmt: skip
+
+
+def _constant_key(key: Structure) -> object:
+    match key:
+        case Const(lit):
+            return lit.value
+        case Opaque(value):
+            return value
+        case Container(items=items):
+            return tuple(_constant_key(item) for item in items)
+        case _:
+            return None
+
+
+def _python(expr: sympy.Basic) -> str:
+    return str(sympy.pycode(expr, fully_qualified_modules=False, strict=False))

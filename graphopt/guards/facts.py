@@ -1,0 +1,79 @@
+"""What was assumed at capture, as plain data."""
+
+from dataclasses import dataclass
+
+import sympy
+import torch
+
+from graphopt.ir.literal import Lit
+from graphopt.ir.structure import Interface
+from graphopt.ir.types import Dim
+
+
+@dataclass(frozen=True, slots=True)
+class TensorFact:
+    """What a tensor argument must look like. `offset` and `requires_grad` are None where the program
+    cannot tell the difference."""
+
+    kind: type
+    dtype: torch.dtype
+    device: torch.device
+    layout: torch.layout
+    shape: tuple[Dim, ...]
+    strides: tuple[Dim, ...] | None
+    conjugated: bool
+    negated: bool
+    offset: int | None
+    requires_grad: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class NumberFact:
+    """A Python number argument that is symbolic: its symbol and type."""
+
+    kind: type
+    expr: sympy.Expr
+
+
+@dataclass(frozen=True, slots=True)
+class StateFact:
+    """What a tensor that the model owns must look like; `paths` are all its qualified names."""
+
+    paths: tuple[str, ...]
+    kind: type
+    dtype: torch.dtype
+    device: torch.device
+    shape: tuple[int, ...]
+    strides: tuple[int, ...] | None
+    requires_grad: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class AttributeFact:
+    """A Python constant that forward reads: the entry `key` of the object at `holder` (attribute names
+    from the model, through sub-modules)."""
+
+    holder: tuple[str, ...]
+    key: str
+    value: Lit
+
+
+@dataclass(frozen=True, slots=True)
+class ModeFact:
+    """A global mode and its value at capture."""
+
+    mode: str  # a name in MODES
+    value: object
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Everything that was assumed at capture. `facts.arguments` goes by leaf index."""
+
+    interface: Interface
+    arguments: tuple[TensorFact | NumberFact, ...]
+    constraints: tuple[sympy.Basic, ...]
+    state: tuple[StateFact, ...]
+    attributes: tuple[AttributeFact, ...]
+    modules: tuple[tuple[str, str], ...]  # (qualified name of the parent, name of the child)
+    modes: tuple[ModeFact, ...]

@@ -1,0 +1,40 @@
+"""`Guard`: the compiled check of one set of facts against one model."""
+
+from typing import Any
+
+import torch
+
+from graphopt.guards.arguments import ArgumentCheck
+from graphopt.guards.facts import Facts
+from graphopt.guards.surroundings import Surroundings
+
+
+class Guard:
+    """Checks each call before the emitted graph runs, and names the fact that a call breaks."""
+
+    def __init__(self, facts: Facts, model: torch.nn.Module) -> None:
+        self.facts = facts
+        self._arguments = ArgumentCheck(facts).compile()
+        self._traceable = ArgumentCheck(facts, traceable=True).compile()
+        self._surroundings = Surroundings(facts, model)
+
+    def violation(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
+        """None where the call satisfies every fact, else a sentence that names the first it breaks."""
+        try:
+            found = self._arguments(*args, **kwargs)
+        except TypeError as error:  # the arguments do not bind
+            return f"the call does not fit the signature: {error}"
+        if found is not None:
+            return found()
+        return None if self._surroundings.hold() else self._surroundings.violation()
+
+    def holds(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether the call satisfies every fact."""
+        try:
+            return self._arguments(*args, **kwargs) is None and self._surroundings.hold()
+        except TypeError:
+            return False
+
+    def arguments_hold(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether the arguments satisfy their facts (the part that a tracing compiler can follow)."""
+        return self._traceable(*args, **kwargs) is None
