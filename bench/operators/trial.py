@@ -125,7 +125,8 @@ def element_bytes(tensor: torch.Tensor) -> bytes:
         tensor = torch.view_as_real(tensor)
     if tensor.is_floating_point() and tensor.element_size() > 1:
         tensor = torch.where(tensor.isnan(), float("nan"), tensor)
-    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+    flat = tensor.reshape(-1).clone(memory_format=torch.contiguous_format)
+    return flat.view(torch.uint8).numpy().tobytes()
 
 
 def _storage_bytes(storage: torch.UntypedStorage) -> bytes:

@@ -125,7 +125,8 @@ def _layout(archive: ZipMembers) -> tuple[str, dict[str, Kind]]:
     elif not root and {"version", "serialized_exported_program.json"} <= set(names):
         known = _LEGACY
     else:
-        raise Refusal("a zip file, but none that torch.export.save wrote")
+        # Cut short, a file may still end in a whole zip: one of those by torch.save inside it.
+        raise Refusal("no program by torch.export.save, or a truncated one")
     kinds = {name: _kind(name, known) for name in names}
     if Kind.PROGRAM not in kinds.values():
         raise Refusal("no exported program named 'model'")
@@ -217,7 +218,7 @@ def _repickled(data: bytes, check: Callable[[object], None]) -> bytes:
             raise Refusal("a tensor that is not dense")
         if not tensor.is_meta:
             storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-    if sum(storages.values()) > len(data):
+    if sum(storages.values()) > plain.getbuffer().nbytes:
         raise Refusal("a tensor larger than its bytes")
     fresh = io.BytesIO()
     torch.save(value, fresh)

@@ -6,7 +6,8 @@ A footprint is taken before and compared after. A difference is a side effect th
 import operator
 import random
 import types
-from collections import deque
+import weakref
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-_CONTAINERS = (list, dict, set, deque)
+_CONTAINERS = (list, dict, set, deque, OrderedDict, defaultdict)  # these exactly: a subclass may differ
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,21 +32,36 @@ class Change:
 MISSING = object()
 
 
-class PythonState:
-    """A shallow copy of every list, dictionary, set and attribute dictionary reachable from some roots."""
+@dataclass(frozen=True, slots=True)
+class Shallow:
+    """A root whose own entries are watched, and nothing below them."""
 
-    def __init__(self, roots: dict[str, object]) -> None:
+    thing: Any
+
+
+class PythonState:
+    """A shallow copy of every list, dictionary, set and attribute dictionary reachable from some roots.
+
+    While torch.export traces, other tensors stand in for the model's own: `names` gives the two one
+    name, by id, so that a module which only notes its weights anew has not changed.
+    """
+
+    def __init__(self, roots: dict[str, object], names: dict[int, str] | None = None) -> None:
+        self._names = names or {}
         self._taken: dict[int, tuple[str, Any, Any]] = {}  # by id; the holder is kept alive
         pending: list[tuple[str, object]] = list(roots.items())
         seen: set[int] = set()
         keep: list[object] = []
         while pending:
             name, thing = pending.pop()
+            if isinstance(thing, Shallow):
+                self._taken.setdefault(id(thing.thing), (name, thing.thing, thing.thing.copy()))
+                continue
             if id(thing) in seen or not _may_change(thing):
                 continue
             seen.add(id(thing))
             keep.append(thing)
-            if isinstance(thing, _CONTAINERS):
+            if type(thing) in _CONTAINERS:
                 self._taken[id(thing)] = (name, thing, thing.copy())
             attributes = getattr(thing, "__dict__", None)
             if type(attributes) is dict and not isinstance(thing, type | types.FunctionType):
@@ -56,13 +72,48 @@ class PythonState:
     def changes(self) -> Iterator[Change]:
         """Every entry that is not the object it was."""
         for name, holder, before in self._taken.values():
-            yield from _compare(name, holder, before)
+            yield from self._compare(name, holder, before)
 
     def restore(self) -> None:
         """Puts every holder's former contents back."""
         for _, holder, before in self._taken.values():
             if not _identical(holder, before):
                 _refill(holder, before)
+
+    def _compare(self, name: str, holder: Any, before: Any) -> Iterator[Change]:
+        if isinstance(holder, dict):
+            for key in [*before, *(key for key in holder if key not in before)]:
+                old, new = before.get(key, MISSING), holder.get(key, MISSING)
+                if not self._same(old, new):
+                    yield Change(f"{name}.{key}" if isinstance(key, str) else f"{name}[{key!r}]",
+                                 holder, key, old, new)  # fmt: skip
+        elif isinstance(holder, set):
+            if holder != before:
+                yield Change(name, holder, None, before, set(holder))
+        elif len(holder) != len(before):
+            yield Change(name, holder, None, before, holder.copy())
+        else:
+            for i, (old, new) in enumerate(zip(before, holder, strict=True)):
+                if not self._same(old, new):
+                    yield Change(f"{name}[{i}]", holder, i, old, new)
+
+    def _same(self, old: Any, new: Any) -> bool:
+        """Whether two entries are one object, equal constants, or containers of the same (torch.export
+        exchanges containers for copies)."""
+        if old is new:
+            return True
+        if id(old) in self._names:
+            return self._names[id(old)] == self._names.get(id(new))
+        if type(old) is not type(new):
+            return False
+        if isinstance(old, weakref.ref):
+            return self._same(old(), new())
+        if isinstance(old, list | tuple):
+            return len(old) == len(new) and all(map(self._same, old, new))
+        if isinstance(old, dict):
+            return list(old) == list(new) and all(map(self._same, old.values(), new.values()))
+        constants = (str, bytes, int, float, complex, set, torch.dtype, torch.device)
+        return isinstance(old, constants) and bool(old == new)
 
 
 def _identical(holder: Any, before: Any) -> bool:
@@ -98,10 +149,10 @@ def _may_change(thing: object) -> bool:
 
 
 def _children(name: str, thing: Any) -> Iterator[tuple[str, object]]:
-    if isinstance(thing, dict):
+    if type(thing) in (dict, OrderedDict, defaultdict):
         for key, value in list(thing.items()):
             yield f"{name}[{key!r}]", value
-    elif isinstance(thing, list | tuple | deque):
+    elif type(thing) in (list, tuple, deque):
         for i, value in enumerate(thing):
             yield f"{name}[{i}]", value
     elif isinstance(thing, torch.nn.Module):
@@ -115,39 +166,6 @@ def _children(name: str, thing: Any) -> Iterator[tuple[str, object]]:
     elif type(getattr(thing, "__dict__", None)) is dict and not isinstance(thing, types.FunctionType):
         for key, value in list(vars(thing).items()):
             yield f"{name}.{key}", value
-
-
-def _compare(name: str, holder: Any, before: Any) -> Iterator[Change]:
-    if isinstance(holder, dict):
-        for key in [*before, *(key for key in holder if key not in before)]:
-            old, new = before.get(key, MISSING), holder.get(key, MISSING)
-            if not _same(old, new):
-                yield Change(f"{name}.{key}" if isinstance(key, str) else f"{name}[{key!r}]",
-                             holder, key, old, new)  # fmt: skip
-    elif isinstance(holder, set):
-        if holder != before:
-            yield Change(name, holder, None, before, set(holder))
-    elif len(holder) != len(before):
-        yield Change(name, holder, None, before, holder.copy())
-    else:
-        for i, (old, new) in enumerate(zip(before, holder, strict=True)):
-            if not _same(old, new):
-                yield Change(f"{name}[{i}]", holder, i, old, new)
-
-
-def _same(old: Any, new: Any) -> bool:
-    """Whether two entries are one object, equal constants, or containers of the same (torch.export
-    exchanges containers for copies)."""
-    if old is new:
-        return True
-    if type(old) is not type(new):
-        return False
-    if isinstance(old, list | tuple):
-        return len(old) == len(new) and all(map(_same, old, new))
-    if isinstance(old, dict):
-        return list(old) == list(new) and all(map(_same, old.values(), new.values()))
-    constants = (str, bytes, int, float, complex, set, torch.dtype, torch.device)
-    return isinstance(old, constants) and bool(old == new)
 
 
 def function_roots(name: str, function: Any) -> dict[str, object]:
@@ -173,8 +191,8 @@ def function_roots(name: str, function: Any) -> dict[str, object]:
                 roots[f"{variable} (closed over by {prefix})"] = value
         for variable in code.co_names:
             value = current.__globals__.get(variable)
-            if isinstance(value, _CONTAINERS):
-                roots[f"global {variable}"] = value
+            if type(value) in _CONTAINERS:
+                roots[f"global {variable}"] = Shallow(value)
     return roots
 
 

@@ -99,12 +99,14 @@ class _Flat(torch.nn.Module):
         self._call = call
         self._watch = watch
         self._report = report
+        self._names = _tensor_names(model)
 
     def forward(self, *leaves: Any) -> tuple[Any, ...]:
         args, kwargs, flattening = self._call.replay(leaves)
         before = {ident: thing for ident, thing in flattening.objects.items()}
         contents = {ident: flattening.retake(thing) for ident, thing in before.items()}
-        state = PythonState({"model": self.model})
+        names = self._names | _tensor_names(self.model)
+        state = PythonState({"model": self.model}, names)
         with self._watch.patches(self.model), self._watch:
             result = self.model(*args, **kwargs)
         state_writes = tuple(self._state_writes(state, flattening))
@@ -147,6 +149,15 @@ class _Flat(torch.nn.Module):
             yield ObjectWrite(after)
 
 
+def _tensor_names(model: torch.nn.Module) -> dict[int, str]:
+    """The model's tensors, or what torch.export put in their place, by id."""
+    tensors = (*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False))
+    names: dict[int, str] = {}
+    for name, tensor in tensors:
+        names.setdefault(id(tensor), name)
+    return names
+
+
 def _shallow(container: Container) -> tuple[Any, ...]:
     """The contents with inner objects by number alone: each object answers for its own contents."""
     return container.keys, tuple(
@@ -170,14 +181,30 @@ def trace(
 ) -> Trace:
     """Exports one example call. Leaves no trace, whether it succeeds or not.
 
+    The model is first traced as if it ran eagerly; where that path depends on data, along the path that
+    it takes when it is being exported.
+
     Raises Unsupported, with the source line, where the call cannot be kept exactly.
     """
+    try:
+        return _trace(model, call, dynamic_shapes, Watch(as_eager=True))
+    except ExportRefused as refused:
+        try:
+            return _trace(model, call, dynamic_shapes, Watch(as_eager=False))
+        except Unsupported:
+            raise refused from refused.__cause__
+
+
+class ExportRefused(Unsupported):
+    """torch.export itself refused."""
+
+
+def _trace(model: torch.nn.Module, call: Call, dynamic_shapes: Any, watch: Watch) -> Trace:
     hook = find_hook(model)
     if hook is not None:
         raise Unsupported(
             f"{hook} would not run in the graph", remedy="remove it, or register it on opt.module afterwards"
         )
-    watch = Watch()
     interfaces: list[Interface] = []
     flat = _Flat(model, call, watch, interfaces.append)
     roots: dict[str, object] = {"model": model}
@@ -245,7 +272,7 @@ def _refusal(error: Exception) -> Unsupported:
         return error
     lines = [line for line in str(error).strip().splitlines() if line.strip()]
     what = lines[0].strip() if lines else type(error).__name__
-    return Unsupported(
+    return ExportRefused(
         f"torch.export refuses: {type(error).__name__}: {what}",
         remedy="see the exception it was raised from; data-dependent control flow needs torch.cond",
         where=_line_of(error),

@@ -96,6 +96,14 @@ _REFUSED_CALLS: tuple[tuple[Any, str], ...] = (
     *((torch, name) for name in ("manual_seed", "seed", "initial_seed", "get_rng_state", "set_rng_state")),
     *((torch.random, name) for name in ("manual_seed", "get_rng_state", "set_rng_state", "fork_rng")),
 )
+# Models take other paths when they are traced; eager's is the one to keep.
+_TELLTALES: tuple[tuple[Any, str], ...] = (
+    (torch.compiler, "is_compiling"),
+    (torch.compiler, "is_dynamo_compiling"),
+    (torch.compiler, "is_exporting"),
+    (torch.overrides, "has_torch_function"),
+    (torch.nn.modules.activation, "_is_make_fx_tracing"),
+)
 _READS_GRAD = {_getter("requires_grad"), _getter("is_leaf"), torch.is_inference, _T.is_inference}
 _REMEDY = "move it out of forward"
 
@@ -103,8 +111,9 @@ _REMEDY = "move it out of forward"
 class Watch(TorchFunctionMode):
     """Active around the model's own forward while it is traced."""
 
-    def __init__(self) -> None:
+    def __init__(self, as_eager: bool = True) -> None:
         super().__init__()
+        self.as_eager = as_eager  # hide from the model that it is being traced
         self.refusal: Unsupported | None = None
         self.reads_grad = False
         self.reads_offset = False
@@ -167,6 +176,9 @@ class Watch(TorchFunctionMode):
         for kind in _attribute_classes(model):
             yield kind, "__getattribute__", self._recording(_method(kind, "__getattribute__"))
         yield torch.fx.proxy.TracerBase, "_filter_traceback_frames", _model_frames
+        if self.as_eager:
+            for owner, name in _TELLTALES:
+                yield owner, name, _denying(getattr(owner, name))
         yield torch, "compile", self._compiling(torch.compile)
         yield torch, "is_grad_enabled", self._noting_grad_mode(torch.is_grad_enabled)
         yield torch, "is_inference_mode_enabled", self._noting_grad_mode(torch.is_inference_mode_enabled)
@@ -253,6 +265,15 @@ def _set(owner: Any, name: str, made: Any) -> None:
         setattr(owner, name, made)
     elif name in vars(owner):
         delattr(owner, name)
+
+
+def _denying(told: Callable[..., bool]) -> Callable[..., bool]:
+    """ "No" to the model, and the truth to torch's machinery."""
+
+    def denied(*args: Any) -> bool:
+        return False if _called_by_model() else told(*args)
+
+    return denied
 
 
 def _read_attribute(owner: object, name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import itertools
 import time
@@ -209,19 +210,16 @@ def test_a_failing_program_is_minimised_to_its_cause() -> None:
 
     def fails(candidate: Program) -> bool:
         trial = Trial("t", "g", compiled(candidate), arguments(candidate, 0))
-        return any(o.verdict == "mismatch" for o in judge(trial, optimizer=merging))
+        return any("dtype differs" in o.reason for o in judge(trial, optimizer=merging))
 
     small = minimise(program, fails)
-    assert source(small) == (
-        "def program(a):\n    t0 = a + 1\n    t1 = a + 1.0\n    return t0, t1\n"
-        if len(small.output) > 2
-        else f"def program(a):\n    t0 = a + 1\n    t1 = a + 1.0\n    return {small.output}\n"
-    )
+    assert small.body == wanted
+    assert len(small.output) < len(program.output)
 
 
 def _replacing_by(other: Callable[..., Any]) -> Any:
     def replace(program: Callable[..., Any], args: tuple[Any, ...], passes: Passes) -> Candidate:
-        return unchanged(other, args, passes)
+        return unchanged(copy.deepcopy(other), args, passes)
 
     return replace
 
@@ -266,7 +264,7 @@ def test_an_interrupted_sweep_goes_on(tmp_path: Path) -> None:
     assert len(first.outcomes) == 2
     assert rest.outcomes[:2] == first.outcomes
     names = [outcome.name for outcome in rest.outcomes]
-    assert len(names) == len(set(names)) == 8
+    assert len(names) == len(set(names)) == 6  # the second sample broadcasts: not in place
     assert run(None).outcomes == rest.outcomes
 
 

@@ -1,0 +1,30 @@
+"""Which recorded operators are candidates for the table."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+from torch._ops import OpOverload
+
+_OUTSIDE = re.compile(
+    r"_?foreach|_fused_|.*quantize|q_|_?fake_quant|.*sparse|_?to_(sparse|mkldnn|dense)|mkldnn|_?nested"
+    r"|.*(mps|cudnn|cuda|miopen|xnnpack|vulkan|fbgemm|nnpack)|_coalesce|indices$|values$|.*scaled_mm"
+    r"|_efficient_attention|_flash_attention|_cslt|_wrapped|_test_|_validate|_assert_tensor_metadata"
+    r"|int_repr|_make_per|_use_|record_stream|from_file|sym_constrain|pin_memory|is_pinned"
+)
+_UNINITIALISED = re.compile(r"_?(new_)?empty(_|$)|resize|_resize|set_?$|_efficientzerotensor")
+
+
+def why_not(op: OpOverload) -> str | None:
+    """Why an overload is left out whatever executing it would show; None for a candidate."""
+    name = op._schema.name.removeprefix("aten::")
+    if _OUTSIDE.match(name):
+        return "quantised, sparse, foreach, backend or book-keeping operator"
+    if _UNINITIALISED.match(name):
+        return "uninitialised memory"
+    if torch.Tag.inplace_view in op.tags:
+        return "changes an operand's metadata (tag inplace_view)"
+    if "nondeterministic_bitwise" in {tag.name for tag in op.tags}:
+        return "bits may differ between runs (tag nondeterministic_bitwise)"
+    return None
