@@ -12,7 +12,7 @@ from graphopt.capture import Program, as_module, capture
 from graphopt.capture.archive import save_program
 from graphopt.catalog import choose
 from graphopt.diff import diff_text
-from graphopt.emit import export_program
+from graphopt.export import export_program
 from graphopt.errors import Error
 from graphopt.ir.graph import Graph
 from graphopt.module import OptimizedModule, Policy
@@ -71,8 +71,7 @@ class Optimized:
         Raises Unsupported where torch.export cannot express it; then no file is written.
         """
         self._needs_capture()
-        newest = self.module.newest
-        save_program(export_program(newest.graph_module, newest.program), path)
+        save_program(export_program(self.module), path)
 
     def _needs_capture(self) -> None:
         if self._record.report is None:

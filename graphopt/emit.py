@@ -9,9 +9,7 @@ from typing import Any
 
 import torch
 
-from graphopt.capture.program import Program
-from graphopt.errors import InvalidGraph, Unsupported
-from graphopt.guards import NumberFact, TensorFact
+from graphopt.errors import InvalidGraph
 from graphopt.ir.graph import (
     Arg,
     Argument,
@@ -33,6 +31,7 @@ from graphopt.ir.structure import (
     Structure,
     collect,
     fill,
+    leaf_order,
     rebuild,
 )
 
@@ -64,7 +63,7 @@ class Unpack(torch.nn.Module):
     def __init__(self, structures: tuple[Structure, ...]) -> None:
         super().__init__()
         self._structures = structures
-        self.order = _leaf_order(structures)
+        self.order = leaf_order(structures)
 
     def forward(self, *values: Any) -> tuple[Any, ...]:
         """The leaves in `order`."""
@@ -83,7 +82,7 @@ class Finish(torch.nn.Module):
         self._interface = interface
 
     def forward(self, values: tuple[Any, ...], outputs: tuple[Any, ...]) -> Any:
-        """`values` are those of all parameters; `outputs` the arguments' leaves and new ones, by index."""
+        """`values` are those of all parameters; `outputs` are the flat outputs."""
         objects: dict[int, Any] = {}
         leaves: dict[int, Any] = {}
         for structure, value in zip(self._interface.arguments, values, strict=True):
@@ -91,20 +90,9 @@ class Finish(torch.nn.Module):
         result = rebuild(self._interface.result, outputs, objects)
         for write in self._interface.object_writes:
             new = write.contents
+            assert isinstance(new, Container)
             fill(objects[new.ident], new.form, new.keys, new.items, outputs, objects)
         return result
-
-
-def _leaf_order(structures: tuple[Structure, ...]) -> tuple[int, ...]:
-    found: dict[int, None] = {}
-    pending = list(structures)
-    while pending:
-        structure = pending.pop(0)
-        if isinstance(structure, Leaf):
-            found[structure.index] = None
-        elif isinstance(structure, Container):
-            pending = [*structure.items, *pending]
-    return tuple(found)
 
 
 def emit(
@@ -118,46 +106,6 @@ def emit(
     It checks nothing: the guards of `opt.module` do.
     """
     return _Emitter(graph, interface, constants, model).emit()
-
-
-def export_program(module: torch.fx.GraphModule, program: Program) -> torch.export.ExportedProgram:
-    """An emitted graph as an ExportedProgram, whose state has the model's own names.
-
-    Raises Unsupported where torch.export cannot express it.
-    """
-    leaves = [_example(fact) for fact in program.facts.arguments]
-    objects: dict[int, Any] = {}
-    values = [rebuild(structure, leaves, objects) for structure in program.interface.arguments]
-    args: list[Any] = []
-    kwargs: dict[str, Any] = {}
-    for parameter, value in zip(program.interface.parameters, values, strict=True):
-        if parameter.kind == "variadic":
-            args.extend(value)
-        elif parameter.kind == "keywords":
-            kwargs.update(value)
-        elif parameter.kind == "named":
-            kwargs[parameter.name] = value
-        else:
-            args.append(value)
-    try:
-        return torch.export.export(module, tuple(args), kwargs)
-    except Exception as error:
-        raise Unsupported(
-            f"torch.export cannot express the optimised graph: {str(error).splitlines()[0]}",
-            remedy="keep it in process: use opt.module, or torch.save(opt.module)",
-        ) from error
-
-
-def _example(fact: TensorFact | NumberFact) -> Any:
-    if isinstance(fact, NumberFact) or not all(isinstance(size, int) for size in fact.shape):
-        raise Unsupported(
-            "a graph with symbolic sizes cannot be saved yet", remedy="capture it with the sizes you need"
-        )
-    made = torch.zeros(fact.shape, dtype=fact.dtype, device=fact.device)
-    if fact.strides is None:
-        return made
-    size = 1 + sum((n - 1) * s for n, s in zip(fact.shape, fact.strides, strict=True) if n)
-    return torch.zeros(size, dtype=fact.dtype, device=fact.device).as_strided(fact.shape, fact.strides)
 
 
 class _Body:
@@ -295,7 +243,7 @@ class _Emitter:
         for structure, node in zip(self.interface.arguments, values, strict=True):
             if isinstance(structure, Leaf):
                 leaves.setdefault(structure.index, node)
-            elif isinstance(structure, Container) and _leaf_order((structure,)):
+            elif isinstance(structure, Container) and leaf_order((structure,)):
                 nested.append((structure, node))
         if nested:
             unpack = Unpack(tuple(structure for structure, _ in nested))

@@ -104,9 +104,13 @@ def _check_verifier(text: str) -> None:
         raise Refusal(f"{text[:80]!r} is no dialect of torch.export")
 
 
+def _refuse_custom_object(text: str) -> None:
+    raise Refusal(f"the custom object {text[:80]!r}, which torch can only load by unpickling it")
+
+
 def _check_payload_name(text: str) -> None:
     if text.startswith(("custom_obj_", "opaque_obj_")):
-        raise Refusal("a custom object, which torch can only load by unpickling it")
+        _refuse_custom_object(text)
     if not re.fullmatch(r"(weight|tensor)_\d{1,9}", text):
         raise Refusal(f"{text[:80]!r} is no weight and no constant")
 
@@ -192,14 +196,9 @@ def _check_graph(graph: Mapping[str, Any]) -> None:
         check_plain(argument.get("as_string", ""))
 
 
-def _refuse_custom_object(_: Mapping[str, Any]) -> None:
-    raise Refusal("a custom object, which torch can only load by unpickling it")
-
-
 _RECORDS: dict[str, Callable[[Mapping[str, Any]], None]] = {
     "Node": _check_node,
     "Graph": _check_graph,
-    "CustomObjArgument": _refuse_custom_object,
 }
 """What is checked of a record beyond its fields."""
 
@@ -212,6 +211,7 @@ _TEXTS: dict[str, Callable[[str], None]] = {
     "TensorArgument.name": check_identifier,
     "TokenArgument.name": check_identifier,
     "GraphArgument.name": check_identifier,
+    "CustomObjArgument.name": _refuse_custom_object,
     "Argument.as_string": _check_text,
     "Argument.as_strings": _check_text,
     "Argument.as_operator": check_operator,

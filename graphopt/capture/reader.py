@@ -331,10 +331,10 @@ _FRAME = re.compile(r'File "([^"]*)", line (\d+), in [^\n]*\n?[ \t]*([^\n]*)')
 
 def _origins(node: torch.fx.Node) -> Iterator[Origin]:
     stack = node.meta.get("nn_module_stack") or {}
-    paths = [entry[0] for entry in stack.values()]
+    paths = [entry[0] for entry in stack.values() if not entry[0].startswith("_")]
     module = _module_path(paths[-1]) if paths else ""
     frames = _FRAME.findall(node.meta.get("stack_trace") or "")
-    own = [frame for frame in frames if not frame[0].startswith((_TORCH, _HERE, "<"))]
+    own = [frame for frame in frames if not frame[0].startswith((_TORCH, _HERE, "torch/", "<"))]
     if own:
         file, line, text = own[-1]
         yield Origin(file, int(line), text.strip(), module)

@@ -10,7 +10,7 @@ import io
 import logging
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -21,16 +21,20 @@ from graphopt.capture.watch import Watch, user_line
 from graphopt.errors import Error, Unsupported
 from graphopt.guards import find_hook
 from graphopt.ir.structure import (
+    Const,
     Container,
     Flattening,
     Interface,
     Known,
+    Leaf,
     ObjectWrite,
     Parameter,
     StateWrite,
     Structure,
     bind,
+    leaf_order,
     rebuild,
+    renumber,
 )
 
 
@@ -79,6 +83,43 @@ class Call:
         return tuple(args), {name: named[name] for name in self.keywords}, flattening
 
 
+    def dynamic(self, spec: Any) -> Any:
+        """`dynamic_shapes` as torch.export wants it for the flat leaves, of the caller's by parameter."""
+        if spec is None:
+            return None
+        found: dict[int, Any] = {}
+        if isinstance(spec, str):
+            if spec != "auto":
+                raise Unsupported(
+                    f"dynamic_shapes={spec!r}", remedy='use "auto", or a dictionary by parameter'
+                )
+            for i, leaf in enumerate(self.leaves):
+                found[i] = {d: torch.export.Dim.AUTO for d in range(leaf.dim())}
+        else:
+            names = [parameter.name for parameter in self.parameters]
+            by_name = spec if isinstance(spec, dict) else dict(zip(names, spec, strict=False))
+            unknown = sorted(set(by_name) - set(names))
+            if unknown:
+                raise Unsupported(
+                    f"dynamic_shapes names {', '.join(unknown)}", remedy=f"the parameters are {names}"
+                )
+            for name, structure in zip(names, self.arguments, strict=True):
+                _assign_shapes(structure, by_name.get(name), found)
+        return (tuple(found.get(i) for i in range(len(self.leaves))),)
+
+
+def _assign_shapes(structure: Structure, spec: Any, found: dict[int, Any]) -> None:
+    if spec is None:
+        return
+    if isinstance(structure, Leaf):
+        found[structure.index] = spec
+    elif isinstance(structure, Container):
+        keys = [key.value.value for key in structure.keys if isinstance(key, Const)]
+        parts = spec if isinstance(spec, dict) else dict(enumerate(spec))
+        for key, item in zip(keys or range(len(structure.items)), structure.items, strict=True):
+            _assign_shapes(item, parts.get(key), found)
+
+
 @dataclass
 class Trace:
     """What one run of torch.export found."""
@@ -113,10 +154,19 @@ class _Flat(torch.nn.Module):
         state.restore()
         structure = flattening.take(result)
         object_writes = tuple(self._object_writes(before, contents, flattening))
+        returned = (structure, *(w.contents for w in object_writes), *(w.leaf for w in state_writes))
+        order = leaf_order(returned)
+        index_of = {index: i for i, index in enumerate(order)}
         self._report(
-            Interface(self._call.parameters, self._call.arguments, structure, object_writes, state_writes)
+            Interface(
+                self._call.parameters,
+                self._call.arguments,
+                renumber(structure, index_of),
+                tuple(ObjectWrite(renumber(w.contents, index_of)) for w in object_writes),
+                tuple(replace(w, leaf=renumber(w.leaf, index_of)) for w in state_writes),
+            )
         )
-        return tuple(flattening.leaves)
+        return tuple(flattening.leaves[index] for index in order)
 
     def _state_writes(self, state: PythonState, flattening: Flattening) -> Iterator[StateWrite]:
         slots: dict[int, tuple[str, str]] = {}
@@ -205,6 +255,7 @@ def _trace(model: torch.nn.Module, call: Call, dynamic_shapes: Any, watch: Watch
         raise Unsupported(
             f"{hook} would not run in the graph", remedy="remove it, or register it on opt.module afterwards"
         )
+    shapes = call.dynamic(dynamic_shapes)
     interfaces: list[Interface] = []
     flat = _Flat(model, call, watch, interfaces.append)
     roots: dict[str, object] = {"model": model}
@@ -216,7 +267,7 @@ def _trace(model: torch.nn.Module, call: Call, dynamic_shapes: Any, watch: Watch
     program: ExportedProgram | None = None
     try:
         with _quiet(), contextlib.redirect_stdout(output):
-            program = torch.export.export(flat, call.leaves, strict=False, dynamic_shapes=dynamic_shapes)
+            program = torch.export.export(flat, call.leaves, strict=False, dynamic_shapes=shapes)
     except Exception as raised:
         error = raised
     finally:

@@ -31,6 +31,7 @@ def find_state(model: torch.nn.Module, path: str) -> tuple[dict[str, Any], str]:
     return owner, name
 
 
+_CHECKING = ("torch.export._unlift",)  # checks the inputs of an exported program, as the guards do
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _GLOBAL_HOOKS = (
     "_global_forward_hooks",
@@ -47,6 +48,7 @@ def find_hook(model: torch.nn.Module) -> str | None:
             return f"the global hook {name.removeprefix('_global_')}"
     for path, module in model.named_modules():
         for name in _HOOKS:
-            if vars(module).get(name):
+            hooks = vars(module).get(name) or {}
+            if any(getattr(hook, "__module__", "") not in _CHECKING for hook in hooks.values()):
                 return f"a hook ({name.removeprefix('_').removesuffix('s')}) on {path or 'the model'}"
     return None

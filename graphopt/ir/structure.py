@@ -278,11 +278,35 @@ def _from_reduced(parts: tuple[Any, ...]) -> Any:
     return made
 
 
+def leaf_order(structures: Iterable[Structure]) -> tuple[int, ...]:
+    """The leaves' indices in the order in which a walk meets them, each once."""
+    found: dict[int, None] = {}
+    pending = list(structures)
+    while pending:
+        structure = pending.pop(0)
+        if isinstance(structure, Leaf):
+            found[structure.index] = None
+        elif isinstance(structure, Container):
+            pending = [*structure.items, *pending]
+    return tuple(found)
+
+
+def renumber(structure: Structure, index_of: dict[int, int]) -> Structure:
+    """The structure with its leaves numbered anew."""
+    match structure:
+        case Leaf(index):
+            return Leaf(index_of[index])
+        case Container(ident, form, kind, keys, items):
+            return Container(ident, form, kind, keys, tuple(renumber(item, index_of) for item in items))
+        case _:
+            return structure
+
+
 @dataclass(frozen=True, slots=True)
 class ObjectWrite:
     """An argument's list, dictionary or object whose contents forward changes: the new contents."""
 
-    contents: Container
+    contents: Structure
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import json
 import os
@@ -10,6 +11,7 @@ import pickle
 import random
 import struct
 import sys
+import typing
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,10 +20,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._export.serde import schema
 from torch._export.serde.serialize import serialize
 from torch.export import Dim, ExportedProgram
 
-from graphopt.capture import archive_members, archive_zip
+from graphopt.capture import archive_members, archive_program, archive_zip
 from graphopt.capture.archive import load_program, save_program
 from graphopt.capture.archive_expressions import check_guard, check_size
 from graphopt.capture.archive_operators import check_operator
@@ -622,6 +625,42 @@ def test_a_dictionary_key_that_is_code_is_refused(path: Path, marker: Path) -> N
     assert not marker.exists()
     load_program(path, trust=True).module()({key: torch.ones(3)})
     assert marker.exists()
+
+
+def texts_of(record: type, seen: set[type]) -> set[str]:
+    """The fields of `record` and of all it refers to that hold text."""
+    found: set[str] = set()
+    if record in seen:
+        return found
+    seen.add(record)
+
+    def visit(kind: Any, name: str) -> None:
+        if kind is str:
+            found.add(name)
+        elif dataclasses.is_dataclass(kind):
+            found.update(texts_of(kind, seen))
+        for part in typing.get_args(kind):
+            visit(part, name)
+
+    for name, kind in typing.get_type_hints(record, vars(schema)).items():
+        visit(kind, f"{record.__name__}.{name}")
+    return found
+
+
+def test_every_text_of_torchs_schema_has_a_grammar() -> None:
+    """A new field of a later torch fails here, and is refused until it has one."""
+    texts = texts_of(schema.ExportedProgram, set()) | texts_of(schema.PayloadConfig, set())
+    # A custom object is refused by its name, whatever else it has.
+    texts -= {"CustomObjArgument.class_fqn", "InputToCustomObjSpec.custom_obj_name", "_Union._type"}
+    assert texts == archive_program._TEXTS.keys()
+
+
+@pytest.mark.parametrize("rule", archive_program._TEXTS)
+def test_no_text_may_hold_a_control_character(rule: str) -> None:
+    """A line end would leave the comment or the string that torch puts the text in."""
+    for text in ("a\r", "a\x00", "a\u2028b"):
+        with pytest.raises(Refusal):
+            archive_program._TEXTS[rule](text)
 
 
 # --- what is refused though no attack with it is known ------------------------------------------
