@@ -12,8 +12,8 @@ from graphopt.capture import Program, as_module, capture
 from graphopt.capture.archive import save_program
 from graphopt.catalog import choose
 from graphopt.diff import diff_text
-from graphopt.export import export_program
 from graphopt.errors import Error
+from graphopt.export import export_program
 from graphopt.ir.graph import Graph
 from graphopt.module import OptimizedModule, Policy
 from graphopt.pipeline import run_passes

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from graphopt.errors import InvalidGraph
+from graphopt.guards.places import held, locate, split_path
 from graphopt.ir.graph import (
     Arg,
     Argument,
@@ -257,16 +258,31 @@ class _Emitter:
         match source:
             case Argument(index):
                 return leaves[index]
+            case State("closure", path):
+                return self._kept(held(self.model, split_path(path)))
             case State(_, path):
-                return self._state(path)
+                return self._state(split_path(path))
             case Constant(name):
-                attribute = f"constant_{name.replace('.', '_')}"
-                setattr(self.root, attribute, self.constants[name])
-                return self.body.fx.get_attr(attribute)
+                return self._kept(self.constants[name])
         raise InvalidGraph(f"an input from {source!r}")
 
-    def _state(self, path: str) -> torch.fx.Node:
-        return self.body.fx.get_attr(f"model.{path}")
+    def _kept(self, tensor: torch.Tensor) -> torch.fx.Node:
+        name = f"constant_{sum(1 for key in vars(self.root)['_buffers'] if key.startswith('constant_'))}"
+        self.root.register_buffer(name, tensor, persistent=False)
+        return self.body.fx.get_attr(name)
+
+    def _state(self, path: tuple[str, ...]) -> torch.fx.Node:
+        """Attributes as far as they go, then items of lists and dictionaries."""
+        attributes = 0
+        while attributes < len(path) and not isinstance(
+            held(self.model, path[:attributes]), list | tuple | dict
+        ):
+            attributes += 1
+        node = self.body.fx.get_attr(".".join(("model", *path[:attributes])))
+        for i in range(attributes, len(path)):
+            _, key = locate(self.model, path[: i + 1])
+            node = self.body.fx.call_function(operator.getitem, (node, key))
+        return node
 
     def _state_writes(self, outputs: tuple[Any, ...]) -> None:
         for write in self.interface.state_writes:

@@ -154,15 +154,12 @@ class OptimizedModule(torch.nn.Module):
         return f"graphopt: {len(self._variants)} variant(s) of {type(self._original).__name__}"
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "OptimizedModule":
-        made = OptimizedModule(
-            copy.deepcopy(self._original, memo), self._programs(memo), copy.copy(self._policy)
-        )
+        made = OptimizedModule(copy.deepcopy(self._original, memo), self._programs(), copy.copy(self._policy))
         memo[id(self)] = made
         return made
 
-    def _programs(self, memo: dict[int, Any] | None = None) -> tuple[Program, ...]:
-        programs = tuple(variant.program for variant in self._variants)
-        return programs if memo is None else copy.deepcopy(programs, memo)
+    def _programs(self) -> tuple[Program, ...]:
+        return tuple(variant.program for variant in self._variants)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restored, (self._original, self._programs(), self._policy.on_guard)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import os
 import resource
 import sys
 import traceback
@@ -79,6 +80,7 @@ def _confirm_all(
     budget: Budget,
     channel: Connection,
 ) -> None:
+    _mute()
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit = pages * resource.getpagesize() + _MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -91,6 +93,11 @@ def _confirm_all(
             channel.send("".join(traceback.format_exception(error)))
             return
         channel.send({n: getattr(evidence, n) for n in Evidence.__slots__ if n != "op"})
+
+
+def _mute() -> None:
+    """Sends what C++ code prints to nowhere: warnings by the thousand."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def _restored(op: OpOverload, found: object) -> Evidence | Excluded:

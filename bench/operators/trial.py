@@ -67,10 +67,11 @@ def attempt(call: Call, seed: int, *, grad: bool = False) -> Trial:
     before = [_Snapshot.of(tensor) for _, tensor in call.tensors()]
     torch.default_generator.manual_seed(seed)
     stream = torch.get_rng_state()
-    error, results = None, None
+    error, results, seen = None, None, b""
     with _poisoned(1 + seed * 37 % 254), torch.set_grad_enabled(grad):
         try:
             results = call.run()
+            seen = digest(results)
         except Exception as raised:
             error = type(raised).__name__
     drew = not torch.equal(stream, torch.get_rng_state())
@@ -88,7 +89,7 @@ def attempt(call: Call, seed: int, *, grad: bool = False) -> Trial:
     storages = [tensor.untyped_storage()._cdata for tensor in made]
     return Trial(
         error,
-        digest(results),
+        seen,
         tuple(frozenset(owners.get(storage, ())) for storage in storages),
         len(set(storages)) < len(storages),
         frozenset(written),

@@ -10,8 +10,9 @@ from graphopt.capture.reader import plain_expression, read
 from graphopt.capture.tracing import Call, Trace, trace
 from graphopt.capture.watch import Watch
 from graphopt.guards import MODES, AttributeFact, Facts, ModeFact, NumberFact, StateFact, TensorFact
+from graphopt.guards.places import held, locate, reachable, split_path
 from graphopt.ir.graph import Graph, State
-from graphopt.ir.literal import Lit
+from graphopt.ir.literal import SCALARS, Lit
 from graphopt.ir.structure import Leaf
 from graphopt.ir.types import SymType, TensorType
 
@@ -59,7 +60,7 @@ def _facts(model: torch.nn.Module, call: Call, traced: Trace, graph: Graph) -> F
         constraints=tuple(_constraints(traced)),
         state=_state_facts(model, graph, watch),
         attributes=_attribute_facts(model, watch),
-        modules=tuple((path, name) for path, module in model.named_modules() for name in module._modules),
+        objects=_object_paths(model, graph),
         modes=tuple(ModeFact(mode, read()) for mode, read in MODES.items() if mode not in skipped),
     )
 
@@ -104,23 +105,24 @@ def _constraints(traced: Trace) -> list[sympy.Basic]:
 
 
 def _state_facts(model: torch.nn.Module, graph: Graph, watch: Watch) -> tuple[StateFact, ...]:
-    names: dict[int, list[str]] = {}
+    names: dict[int, list[tuple[str, ...]]] = {}
     for path, tensor in (
         *model.named_parameters(remove_duplicate=False),
         *model.named_buffers(remove_duplicate=False),
     ):
-        names.setdefault(id(tensor), []).append(path)
+        names.setdefault(id(tensor), []).append(split_path(path))
     facts: list[StateFact] = []
     for entry in graph.inputs:
         source = entry.source
         if not isinstance(source, State):
             continue
-        tensor = _state_tensor(model, source)
-        paths = [path for path in names.get(id(tensor), ()) if path != source.path]
+        own = split_path(source.path)
+        tensor = held(model, own)
+        paths = [path for path in names.get(id(tensor), ()) if path != own]
         plain = tensor.layout is torch.strided and not tensor.is_contiguous()
         facts.append(
             StateFact(
-                paths=(source.path, *paths),
+                paths=(own, *paths),
                 kind=type(tensor),
                 dtype=tensor.dtype,
                 device=tensor.device,
@@ -132,37 +134,40 @@ def _state_facts(model: torch.nn.Module, graph: Graph, watch: Watch) -> tuple[St
     return tuple(facts)
 
 
-def _state_tensor(model: torch.nn.Module, source: State) -> torch.Tensor:
-    parent, _, name = source.path.rpartition(".")
-    tensor = getattr(model.get_submodule(parent), name)
-    assert isinstance(tensor, torch.Tensor)
-    return tensor
-
-
 def _attribute_facts(model: torch.nn.Module, watch: Watch) -> tuple[AttributeFact, ...]:
-    holders = _holders(model)
-    found: list[AttributeFact] = []
+    """Constants that forward was seen to read, and those that its functions close over."""
+    paths = {id(thing): path for path, thing in reachable(model)}
+    found: dict[tuple[str, ...], Lit] = {}
     for (holder_id, name), (holder, value) in watch.attributes.items():
-        path = holders.get(holder_id)
-        if path is not None and name in vars(holder):
-            found.append(AttributeFact(path, name, Lit(value)))  # type: ignore[arg-type]
-    return tuple(found)
+        if holder_id in paths and paths[holder_id] is not None:
+            path = (*paths[holder_id], name)
+            if _leads_to(holder, name, value):
+                found[path] = Lit(value)  # type: ignore[arg-type]
+    for path, thing in reachable(model):
+        if path and path[-1].startswith(("closure ", "global ")) and type(thing) in SCALARS:
+            found[path] = Lit(thing)
+    return tuple(AttributeFact(path, value) for path, value in found.items())
 
 
-def _holders(model: torch.nn.Module) -> dict[int, tuple[str, ...]]:
-    """How to reach every sub-module and every object that one holds, by id."""
-    found: dict[int, tuple[str, ...]] = {}
-    pending: list[tuple[tuple[str, ...], Any]] = [
-        (tuple(path.split(".")) if path else (), module) for path, module in model.named_modules()
+def _leads_to(holder: Any, name: str, value: object) -> bool:
+    """Whether the attribute is stored as it is read, in the object or its class (no property)."""
+    try:
+        container, key = locate(holder, (name,))
+    except KeyError:
+        return False
+    return container[key] is value
+
+
+def _object_paths(model: torch.nn.Module, graph: Graph) -> tuple[tuple[str, ...], ...]:
+    modules = [
+        (*path, name)
+        for path, module in reachable(model)
+        if isinstance(module, torch.nn.Module)
+        for name in module._modules
     ]
-    found.update((id(module), path) for path, module in pending)
-    while pending:
-        path, holder = pending.pop()
-        for name, value in vars(holder).items():
-            opened = type(getattr(value, "__dict__", None)) is dict and not isinstance(
-                value, torch.Tensor | torch.nn.Module | type
-            )
-            if opened and id(value) not in found:
-                found[id(value)] = (*path, name)
-                pending.append(((*path, name), value))
-    return found
+    closures = [
+        split_path(entry.source.path)
+        for entry in graph.inputs
+        if isinstance(entry.source, State) and entry.source.kind == "closure"
+    ]
+    return (*modules, *closures)

@@ -55,7 +55,8 @@ class PythonState:
         while pending:
             name, thing = pending.pop()
             if isinstance(thing, Shallow):
-                self._taken.setdefault(id(thing.thing), (name, thing.thing, thing.thing.copy()))
+                held = thing.thing
+                self._taken.setdefault(id(held), (name, held, held.copy()))
                 continue
             if id(thing) in seen or not _may_change(thing):
                 continue

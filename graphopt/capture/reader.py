@@ -11,6 +11,7 @@ from torch.export.graph_signature import InputKind, OutputKind
 
 from graphopt.capture.watch import _HERE, _TORCH
 from graphopt.errors import Unsupported
+from graphopt.guards.places import reachable
 from graphopt.ir.graph import (
     Arg,
     Argument,
@@ -52,6 +53,7 @@ def _sources(
     program: ExportedProgram, model: torch.nn.Module, constants: dict[str, torch.Tensor]
 ) -> list[Source]:
     sources: list[Source] = []
+    places = {id(thing): path for path, thing in reachable(model) if isinstance(thing, torch.Tensor)}
     arguments = 0
     for spec in program.graph_signature.input_specs:
         target = (spec.target or "").removeprefix(_MODEL)
@@ -64,23 +66,16 @@ def _sources(
             sources.append(State("buffer", target))
         elif spec.kind is InputKind.CONSTANT_TENSOR:
             tensor = program.constants[spec.target or ""]
-            if _is_attribute(model, target, tensor):
-                sources.append(State("attribute", target))
-            else:
+            path = places.get(id(tensor))
+            if path is None:
                 sources.append(Constant(target))
                 constants[target] = tensor
+            else:
+                in_function = any(name.startswith(("closure ", "global ")) for name in path)
+                sources.append(State("closure" if in_function else "attribute", ".".join(path)))
         else:
             raise Unsupported(f"a {spec.kind.name.lower()} input ({target}) cannot be kept")
     return sources
-
-
-def _is_attribute(model: torch.nn.Module, path: str, tensor: torch.Tensor) -> bool:
-    parent, _, name = path.rpartition(".")
-    try:
-        owner = model.get_submodule(parent)
-    except AttributeError:
-        return False
-    return vars(owner).get(name) is tensor
 
 
 class _Reader:

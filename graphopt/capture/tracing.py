@@ -82,7 +82,6 @@ class Call:
                 named[parameter.name] = value
         return tuple(args), {name: named[name] for name in self.keywords}, flattening
 
-
     def dynamic(self, spec: Any) -> Any:
         """`dynamic_shapes` as torch.export wants it for the flat leaves, of the caller's by parameter."""
         if spec is None:

@@ -105,6 +105,7 @@ _TELLTALES: tuple[tuple[Any, str], ...] = (
     (torch.nn.modules.activation, "_is_make_fx_tracing"),
 )
 _READS_GRAD = {_getter("requires_grad"), _getter("is_leaf"), torch.is_inference, _T.is_inference}
+_MACHINERY = set(dir(torch.nn.Module)) - {"training"}
 _REMEDY = "move it out of forward"
 
 
@@ -209,7 +210,7 @@ class Watch(TorchFunctionMode):
     def _recording(self, read: Callable[[Any, str], object]) -> Callable[[Any, str], object]:
         def __getattribute__(owner: Any, name: str) -> object:
             value = read(owner, name)
-            if type(value) in SCALARS and not name.startswith("__"):
+            if type(value) in SCALARS and name not in _MACHINERY:
                 self.attributes.setdefault((id(owner), name), (owner, value))
             return value
 

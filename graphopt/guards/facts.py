@@ -37,9 +37,9 @@ class NumberFact:
 
 @dataclass(frozen=True, slots=True)
 class StateFact:
-    """What a tensor that the model owns must look like; `paths` are all its qualified names."""
+    """What a tensor that the model owns must look like; `paths` are all the ways to it."""
 
-    paths: tuple[str, ...]
+    paths: tuple[tuple[str, ...], ...]
     kind: type
     dtype: torch.dtype
     device: torch.device
@@ -50,11 +50,9 @@ class StateFact:
 
 @dataclass(frozen=True, slots=True)
 class AttributeFact:
-    """A Python constant that forward reads: the entry `key` of the object at `holder` (attribute names
-    from the model, through sub-modules)."""
+    """A Python constant that forward reads, at a path from the model (see graphopt.guards.places)."""
 
-    holder: tuple[str, ...]
-    key: str
+    path: tuple[str, ...]
     value: Lit
 
 
@@ -75,5 +73,5 @@ class Facts:
     constraints: tuple[sympy.Basic, ...]
     state: tuple[StateFact, ...]
     attributes: tuple[AttributeFact, ...]
-    modules: tuple[tuple[str, str], ...]  # (qualified name of the parent, name of the child)
+    objects: tuple[tuple[str, ...], ...]  # paths where the same object must stay: sub-modules, closures
     modes: tuple[ModeFact, ...]

@@ -1,34 +1,134 @@
-"""Finding things in a model by the names that facts give them: sub-modules, attributes, state, hooks."""
+"""Finding things in a model by the paths that facts give them, and finding hooks."""
 
-from typing import Any
+import contextlib
+import types
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, TypeAlias
 
 import torch
 
-
-def submodule(model: torch.nn.Module, path: str) -> torch.nn.Module:
-    """The sub-module of a qualified name; the empty name is the model."""
-    for name in path.split(".") if path else ():
-        model = model._modules[name]  # type: ignore[assignment]
-    return model
+Path: TypeAlias = tuple[str, ...]
 
 
-def held(model: torch.nn.Module, holder: tuple[str, ...]) -> Any:
-    """The object reached from the model by sub-module and attribute names."""
-    thing: Any = model
-    for name in holder:
-        children = vars(thing).get("_modules") if isinstance(thing, torch.nn.Module) else None
-        thing = children[name] if children and name in children else vars(thing)[name]
-    return thing
+class _Cells:
+    """The variables that a function closes over, by name."""
+
+    def __init__(self, function: types.FunctionType) -> None:
+        self._cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
+
+    def __getitem__(self, name: str) -> Any:
+        return self._cells[name].cell_contents
 
 
-def find_state(model: torch.nn.Module, path: str) -> tuple[dict[str, Any], str]:
-    """The dictionary that owns the state tensor at a qualified name, whatever its kind, and its key."""
-    parent, _, name = path.rpartition(".")
-    owner = vars(submodule(model, parent))
-    for slot in ("_parameters", "_buffers"):
-        if name in owner[slot]:
-            return owner[slot], name
-    return owner, name
+def split_path(path: str) -> Path:
+    """The path of a dotted name."""
+    return tuple(path.split("."))
+
+
+def locate(thing: Any, path: Path) -> tuple[Any, Any]:
+    """The container that owns what a path leads to, and its key there: `container[key]` is the thing.
+
+    A path goes from a model through sub-modules, parameters, attributes, dictionary keys, list indices
+    and variables that functions read ("closure x", "global x"). Raises KeyError where it leads nowhere.
+    """
+    container, key = _step(thing, path[0])
+    for name in path[1:]:
+        container, key = _step(container[key], name)
+    return container, key
+
+
+def held(model: torch.nn.Module, path: Path) -> Any:
+    """What a path leads to; the empty path leads to the model."""
+    if not path:
+        return model
+    container, key = locate(model, path)
+    return container[key]
+
+
+def _step(thing: Any, name: str) -> tuple[Any, Any]:
+    if isinstance(thing, list | tuple):
+        return thing, int(name)
+    if type(thing) is dict:
+        return thing, name
+    if isinstance(thing, types.FunctionType):
+        kind, _, variable = name.partition(" ")
+        return (_Cells(thing), variable) if kind == "closure" else (thing.__globals__, variable)
+    own = vars(thing)
+    if isinstance(thing, torch.nn.Module):
+        for slot in ("_modules", "_parameters", "_buffers"):
+            if name in own[slot]:
+                return own[slot], name
+    if name in own:
+        return own, name
+    for kind_of in type(thing).__mro__:
+        if name in vars(kind_of):
+            return vars(kind_of), name
+    raise KeyError(name)
+
+
+def reachable(model: torch.nn.Module) -> Iterator[tuple[Path, Any]]:
+    """Everything that a path leads to from a model, sub-modules first, each object once."""
+    seen: set[int] = {id(model)}
+    pending: deque[tuple[Path, Any]] = deque([((), model)])
+    while pending:
+        path, thing = pending.popleft()
+        yield path, thing
+        for name, child in _children(thing):
+            if _opens(child):
+                if id(child) in seen:
+                    continue
+                seen.add(id(child))
+            pending.append(((*path, name), child))
+
+
+def _children(thing: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(thing, list | tuple):
+        yield from ((str(i), child) for i, child in enumerate(thing))
+    elif type(thing) is dict:
+        yield from ((key, child) for key, child in thing.items() if isinstance(key, str))
+    elif isinstance(thing, types.FunctionType):
+        yield from _variables(thing)
+    elif isinstance(thing, torch.nn.Module):
+        for slot in ("_modules", "_parameters", "_buffers"):
+            yield from vars(thing)[slot].items()
+        yield from ((name, child) for name, child in vars(thing).items() if not _is_machinery(name, child))
+        if isinstance(forward := type(thing).forward, types.FunctionType):
+            yield "forward", forward
+    elif _opens(thing):
+        yield from vars(thing).items()
+
+
+def _is_machinery(name: str, child: Any) -> bool:
+    return name.startswith("_") and isinstance(child, dict | set)
+
+
+def _variables(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
+    """What a function of the user's own reads besides its arguments."""
+    if not _is_users(function):
+        return
+    code = function.__code__
+    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+        with contextlib.suppress(ValueError):  # the cell is still empty
+            yield f"closure {name}", cell.cell_contents
+    for name in code.co_names:
+        if name in function.__globals__ and not name.startswith("__"):
+            yield f"global {name}", function.__globals__[name]
+
+
+def _is_users(function: types.FunctionType) -> bool:
+    return "site-packages" not in function.__code__.co_filename and not function.__module__.startswith(
+        "torch."
+    )
+
+
+def _opens(thing: Any) -> bool:
+    """Whether there is anything below."""
+    if isinstance(thing, torch.Tensor | type | types.ModuleType):
+        return False
+    if isinstance(thing, list | tuple | types.FunctionType) or type(thing) is dict:
+        return True
+    return type(getattr(thing, "__dict__", None)) is dict
 
 
 _CHECKING = ("torch.export._unlift",)  # checks the inputs of an exported program, as the guards do

@@ -12,7 +12,7 @@ import torch
 from graphopt.guards.arguments import shown
 from graphopt.guards.facts import Facts
 from graphopt.guards.modes import MODES
-from graphopt.guards.places import find_hook, find_state, held, submodule
+from graphopt.guards.places import Path, find_hook, locate
 from graphopt.ir.literal import SCALARS, Lit
 
 
@@ -29,18 +29,17 @@ class Surroundings:
 
     def __init__(self, facts: Facts, model: torch.nn.Module) -> None:
         self._modes = [(MODES[fact.mode], fact) for fact in facts.modes]
-        self._holders: list[dict[str, Any]] = []
-        self._keys: list[str] = []
+        self._holders: list[Any] = []
+        self._keys: list[Any] = []
         self._expected: list[object] = []
         self._subjects: list[str] = []
-        for parent, name in facts.modules:
-            children = submodule(model, parent)._modules
-            self._entry(children, name, children[name], f"sub-module {_joined(parent, name)}")
+        for path in facts.objects:
+            container, key = locate(model, path)
+            self._entry(container, key, container[key], path)
         for fact in facts.attributes:
-            self._entry(vars(held(model, fact.holder)), fact.key, fact.value.value,
-                        f"attribute {'.'.join((*fact.holder, fact.key))}")  # fmt: skip
+            self._entry(*locate(model, fact.path), fact.value.value, fact.path)
         self._state = facts.state
-        slots = [[find_state(model, path) for path in fact.paths] for fact in facts.state]
+        slots = [[locate(model, path) for path in fact.paths] for fact in facts.state]
         self._owners = [first[0][0] for first in slots]
         self._names = [first[0][1] for first in slots]
         self._ties = [(owner, name, i) for i, group in enumerate(slots) for owner, name in group[1:]]
@@ -53,11 +52,11 @@ class Surroundings:
         self._model = model
         self._seen_hooks = -1
 
-    def _entry(self, holder: dict[str, Any], key: str, value: object, subject: str) -> None:
+    def _entry(self, holder: Any, key: Any, value: object, path: Path) -> None:
         self._holders.append(holder)
         self._keys.append(key)
         self._expected.append(value)
-        self._subjects.append(subject)
+        self._subjects.append(".".join(path))
 
     def hold(self) -> bool:
         """Whether every fact holds."""
@@ -76,7 +75,7 @@ class Surroundings:
             ):
                 return False
             return self._state_holds(list(map(operator.getitem, self._owners, self._names)))
-        except KeyError:
+        except (KeyError, IndexError, ValueError):
             return False
 
     def _state_holds(self, tensors: list[Any]) -> bool:
@@ -112,23 +111,25 @@ class Surroundings:
         for holder, key, expected, subject in zip(
             self._holders, self._keys, self._expected, self._subjects, strict=True
         ):
-            actual = holder.get(key, "missing")
+            try:
+                actual = holder[key]
+            except (KeyError, IndexError, ValueError):
+                return f"{subject} is gone"
             if not _same_constant(actual, expected):
                 return f"{subject} is {shown(actual)}, captured with {shown(expected)}"
         for fact, owner, name in zip(self._state, self._owners, self._names, strict=True):
-            actual = owner.get(name)
+            try:
+                actual = owner[name]
+            except (KeyError, IndexError, ValueError):
+                actual = None
             if not isinstance(actual, torch.Tensor):
-                return f"state tensor {fact.paths[0]} is {shown(actual)}"
+                return f"state tensor {'.'.join(fact.paths[0])} is {shown(actual)}"
             now = (type(actual).__name__, actual.dtype, tuple(actual.shape), str(actual.device),
                    actual.requires_grad)  # fmt: skip
             then = (fact.kind.__name__, fact.dtype, fact.shape, str(fact.device), fact.requires_grad)
             if now[:4] != then[:4] or fact.requires_grad not in (None, now[4]):
-                return f"state tensor {fact.paths[0]} is {now}, captured with {then}"
+                return f"state tensor {'.'.join(fact.paths[0])} is {now}, captured with {then}"
         return "state tensors that were one object at capture are so no more, or have other strides"
-
-
-def _joined(parent: str, name: str) -> str:
-    return f"{parent}.{name}" if parent else name
 
 
 _dtype_of = operator.attrgetter("dtype")

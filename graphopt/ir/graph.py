@@ -95,16 +95,16 @@ class Argument:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """An input that the model owns, by qualified name: a parameter, buffer or tensor attribute."""
+    """An input that the model owns, by qualified name: a parameter, a buffer, a tensor in an attribute
+    (or in a list or dictionary there), or one that forward reads from a closure or global."""
 
-    kind: str  # "param", "buffer" or "attribute"
+    kind: str  # "param", "buffer", "attribute" or "closure"
     path: str
 
 
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """An input that the program itself owns: a tensor that forward makes from Python numbers, or one
-    that a plain function closes over."""
+    """An input that the program itself owns: a tensor that forward makes from Python numbers."""
 
     name: str
 

@@ -262,7 +262,7 @@ class _Parser:
         if self.kind == "value":
             value = self._defined()
             self._take("=")
-            if self.token in ("argument", "param", "buffer", "attribute", "constant"):
+            if self.token in ("argument", "param", "buffer", "attribute", "closure", "constant"):
                 return Input(value, self._source())
             return self._operation(value.name, (value,), many=False)
         name = self._kind("name")
