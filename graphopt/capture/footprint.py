@@ -55,7 +55,7 @@ class PythonState:
         while pending:
             name, thing = pending.pop()
             if isinstance(thing, Shallow):
-                held = thing.thing
+                held: Any = thing.thing
                 self._taken.setdefault(id(held), (name, held, held.copy()))
                 continue
             if id(thing) in seen or not _may_change(thing):

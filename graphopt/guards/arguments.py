@@ -35,6 +35,7 @@ class ArgumentCheck:
         self.names: dict[str, Any] = {"_sentence": _sentence, "_partial": partial}
         self.leaf_names: dict[int, str] = {}
         self.object_names: dict[int, str] = {}
+        self.shown_names: dict[str, str] = {}  # of variables, for sentences
         self.bound_symbols: set[str] = set()
         self.distinct: list[str] = []
         self._taken: set[str] = {p.name for p in facts.interface.parameters}
@@ -49,7 +50,7 @@ class ArgumentCheck:
         for constraint in self.facts.constraints:
             if {str(s) for s in constraint.free_symbols} <= self.bound_symbols:
                 condition = _python(constraint)
-                self._test(f"not ({condition})", "the sizes", condition, "False")
+                self._test(f"not ({condition})", "sizes", condition, "'otherwise'", "the relation")
         source = "\n".join(
             [f"def check({self._signature()}):", *self.lines, "    return None"],
         )
@@ -103,7 +104,8 @@ class ArgumentCheck:
                 self._test(f"{path} is not {self._constant(value)}", name, value, path, "the object")
             case Known(ident):
                 known = self.object_names[ident]
-                self._test(f"{path} is not {known}", name, f"the same object as {known}", path)
+                expected = f"the same object as {self.shown_names[known]}"
+                self._test(f"{path} is not {known}", name, expected, "'another one'")
             case Container():
                 self._container(structure, path, name)
 
@@ -130,9 +132,11 @@ class ArgumentCheck:
     def _leaf(self, index: int, path: str, name: str) -> None:
         first = self.leaf_names.get(index)
         if first is not None:
-            self._test(f"{path} is not {first}", name, f"the same object as {first}", "'another one'")
+            expected = f"the same object as {self.shown_names[first]}"
+            self._test(f"{path} is not {first}", name, expected, "'another one'")
             return
         variable = self._fresh("t")
+        self.shown_names[variable] = name
         self.leaf_names[index] = variable
         self.lines.append(f"    {variable} = {path}")
         self.distinct.append(variable)
@@ -200,6 +204,7 @@ class ArgumentCheck:
         form, kind, items = structure.form, structure.kind, structure.items
         variable = self._fresh("o")
         self.object_names[structure.ident] = variable
+        self.shown_names[variable] = name
         self.lines.append(f"    {variable} = {path}")
         path = variable
         kind_name = self._constant(kind)

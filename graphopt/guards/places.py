@@ -117,9 +117,8 @@ def _variables(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
 
 
 def _is_users(function: types.FunctionType) -> bool:
-    return "site-packages" not in function.__code__.co_filename and not function.__module__.startswith(
-        "torch."
-    )
+    module = function.__module__ or ""
+    return "site-packages" not in function.__code__.co_filename and not module.startswith("torch.")
 
 
 def _opens(thing: Any) -> bool:

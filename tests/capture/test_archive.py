@@ -772,6 +772,8 @@ def test_a_size_may_be_arithmetic(text: str) -> None:
         "s0 # comment",
         "s0\n+1",
         "9**9**9",
+        "(9**9)**9",
+        "Pow(Pow(9, 9), 9)",
         "Pow(9, Pow(9, 9))",
         "Pow(Integer(9), Integer(999999999))",
         "LShift(1, 4611686018427387904)",
@@ -1072,7 +1074,7 @@ def test_a_name_that_occurs_twice_is_refused(path: Path, image: bytes) -> None:
     with zipfile.ZipFile(buffer, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
         archive.writestr("archive/models/model.json", b"{}")
     path.write_bytes(buffer.getvalue())
-    with pytest.raises(Unsupported, match="twice"):
+    with pytest.raises(Unsupported, match="a name that occurs twice"):
         load_program(path)
 
 
@@ -1084,7 +1086,7 @@ def test_an_encrypted_or_oddly_compressed_member_is_refused(
     entry = image.index(b"PK\x01\x02")  # the directory's first entry
     changed[entry + offset] |= value
     path.write_bytes(changed)
-    with pytest.raises(Unsupported, match=r"encrypted|compressed by"):
+    with pytest.raises(Unsupported, match=r"an encrypted member|compressed by method"):
         load_program(path)
 
 

@@ -1,0 +1,49 @@
+"""What most tests ask: does the optimised model do exactly what the model does?"""
+
+import copy
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+
+import graphopt
+from graphopt.ir.text import parse_graph, print_graph
+from graphopt.verify.observation import copy_arguments, difference, observe
+
+Args = tuple[Any, ...]
+
+
+def assert_same(
+    model: Callable[..., Any],
+    *args: Any,
+    passes: Iterable[str] | None = (),
+    backward: bool = False,
+    other: Args | None = None,
+    **kwargs: Any,
+) -> graphopt.Optimized:
+    """Optimises without verification, then compares all that can be observed of a call on the example
+    inputs and on `other` ones. The guards must serve the example call. The text form must round-trip."""
+    opt = graphopt.optimize(
+        model, args, kwargs, passes=passes, verify=False, measure=False, on_guard="error"
+    )
+    text = print_graph(opt.graph)
+    assert parse_graph(text) == opt.graph
+    assert print_graph(parse_graph(text)) == text
+    for call in (args, other):
+        if call is not None:
+            _compare(model, opt.module, call, kwargs, backward)
+    return opt
+
+
+def _compare(
+    model: Callable[..., Any], optimized: torch.nn.Module, args: Args, kwargs: dict[str, Any], backward: bool
+) -> None:
+    eager = copy.deepcopy(model)
+    owner = eager if isinstance(eager, torch.nn.Module) else None
+    copies = copy_arguments(args, kwargs), copy_arguments(args, kwargs)
+    expected = observe(eager, *copies[0], module=owner, backward=backward)
+    module = copy.deepcopy(optimized)
+    actual = observe(
+        module, *copies[1], module=module if owner is not None else None, backward=backward
+    )
+    assert difference(expected, actual) is None, difference(expected, actual)
