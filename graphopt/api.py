@@ -124,7 +124,7 @@ def optimize(
     _check_option("on_guard", on_guard, _ON_GUARD)
     _check_option("nonfinite", nonfinite, _NONFINITE)
     chosen = choose(passes)
-    original = as_module(model, trust=trust)
+    original = model.original if isinstance(model, OptimizedModule) else as_module(model, trust=trust)
     record = _Record()
 
     def capture_and_rewrite(call_args: tuple[Any, ...], call_kwargs: dict[str, Any]) -> Program:
@@ -161,9 +161,8 @@ def _verified(
     kwargs: dict[str, Any],
     seed: int,
 ) -> Report:
-    verdict = compare_programs(
-        original, lambda model: OptimizedModule(model, (program,), Policy("error", None)), args, kwargs, seed
-    )
+    rewritten = OptimizedModule(original, (program,), Policy("error", None))
+    verdict = compare_programs(original, rewritten, args, kwargs, seed)
     return replace(
         report,
         equivalent=verdict.equivalent,

@@ -101,6 +101,17 @@ class OptimizedModule(torch.nn.Module):
         return variant
 
     @property
+    def original(self) -> torch.nn.Module:
+        """The model, the only owner of state."""
+        model: torch.nn.Module = self._original
+        return model
+
+    @property
+    def variants(self) -> tuple[Variant, ...]:
+        """The variants in use, oldest first."""
+        return tuple(self._variants)
+
+    @property
     def newest(self) -> Variant:
         """The variant made last, be it in use or retired."""
         variant: Variant = self._retired or self._variants[-1]

@@ -23,9 +23,7 @@ def assert_same(
 ) -> graphopt.Optimized:
     """Optimises without verification, then compares all that can be observed of a call on the example
     inputs and on `other` ones. The guards must serve the example call. The text form must round-trip."""
-    opt = graphopt.optimize(
-        model, args, kwargs, passes=passes, verify=False, measure=False, on_guard="error"
-    )
+    opt = graphopt.optimize(model, args, kwargs, passes=passes, verify=False, measure=False, on_guard="error")
     text = print_graph(opt.graph)
     assert parse_graph(text) == opt.graph
     assert print_graph(parse_graph(text)) == text
@@ -43,7 +41,5 @@ def _compare(
     copies = copy_arguments(args, kwargs), copy_arguments(args, kwargs)
     expected = observe(eager, *copies[0], module=owner, backward=backward)
     module = copy.deepcopy(optimized)
-    actual = observe(
-        module, *copies[1], module=module if owner is not None else None, backward=backward
-    )
+    actual = observe(module, *copies[1], module=module if owner is not None else None, backward=backward)
     assert difference(expected, actual) is None, difference(expected, actual)

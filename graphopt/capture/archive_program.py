@@ -271,7 +271,7 @@ def _fields(record: type) -> Mapping[str, tuple[object, bool]]:
 def _check(value: object, kind: object, rule: str) -> None:
     """Checks `value` against the schema's type `kind`; `rule` names the entry in `_TEXTS`."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (typing.Union, types.UnionType):
+    if origin in (typing.Union, types.UnionType) and arguments[1:] == (types.NoneType,):
         if value is not None:
             _check(value, arguments[0], rule)
     elif isinstance(kind, type) and dataclasses.is_dataclass(kind):
@@ -292,8 +292,10 @@ def _check(value: object, kind: object, rule: str) -> None:
         # torch writes what JSON lacks as text.
         if value not in ("Infinity", "-Infinity", "NaN") and type(value) not in (int, float):
             raise Refusal(f"{str(value)[:80]!r} where a number belongs")
-    elif isinstance(kind, type):
+    elif isinstance(kind, type) and issubclass(kind, int):  # int, bool or an IntEnum
         _typed(value, bool if kind is bool else int)
+    else:
+        raise Refusal("an entry that this version of graphopt does not know")
 
 
 def _check_record(value: object, record: type) -> None:

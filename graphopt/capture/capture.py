@@ -1,5 +1,6 @@
 """Capturing a model: choose the mode to trace in, trace, read the graph, gather the facts."""
 
+import types
 from typing import Any
 
 import sympy
@@ -8,7 +9,7 @@ import torch
 from graphopt.capture.program import Program
 from graphopt.capture.reader import plain_expression, read
 from graphopt.capture.tracing import Call, Trace, trace
-from graphopt.capture.watch import Watch
+from graphopt.capture.watch import Watch, is_python_class
 from graphopt.guards import MODES, AttributeFact, Facts, ModeFact, NumberFact, StateFact, TensorFact
 from graphopt.guards.places import held, locate, reachable, split_path
 from graphopt.ir.graph import Graph, State
@@ -144,9 +145,20 @@ def _attribute_facts(model: torch.nn.Module, watch: Watch) -> tuple[AttributeFac
             if _leads_to(holder, name, value):
                 found[path] = Lit(value)  # type: ignore[arg-type]
     for path, thing in reachable(model):
-        if path and path[-1].startswith(("closure ", "global ")) and type(thing) in SCALARS:
+        if path and type(thing) in SCALARS and _is_read_unseen(model, path):
             found[path] = Lit(thing)
     return tuple(AttributeFact(path, value) for path, value in found.items())
+
+
+def _is_read_unseen(model: torch.nn.Module, path: tuple[str, ...]) -> bool:
+    """Whether forward may read a constant without our seeing it: in a closure or global, in an object of
+    a class that cannot be watched, or in a list or dictionary that a module holds."""
+    if path[-1].startswith(("closure ", "global ")):
+        return True
+    owner = held(model, path[:-1])
+    if isinstance(owner, list | tuple | dict):
+        return not path[-2].startswith("_") and isinstance(held(model, path[:-2]), torch.nn.Module)
+    return not is_python_class(type(owner)) and not isinstance(owner, types.FunctionType | types.MethodType)
 
 
 def _leads_to(holder: Any, name: str, value: object) -> bool:

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from graphopt.guards.places import reachable
+
 _CONTAINERS = (list, dict, set, deque, OrderedDict, defaultdict)  # these exactly: a subclass may differ
 
 
@@ -49,13 +51,13 @@ class PythonState:
     def __init__(self, roots: dict[str, object], names: dict[int, str] | None = None) -> None:
         self._names = names or {}
         self._taken: dict[int, tuple[str, Any, Any]] = {}  # by id; the holder is kept alive
-        pending: list[tuple[str, object]] = list(roots.items())
+        pending: list[tuple[str, Any]] = list(roots.items())
         seen: set[int] = set()
         keep: list[object] = []
         while pending:
             name, thing = pending.pop()
             if isinstance(thing, Shallow):
-                held: Any = thing.thing
+                held = thing.thing
                 self._taken.setdefault(id(held), (name, held, held.copy()))
                 continue
             if id(thing) in seen or not _may_change(thing):
@@ -195,6 +197,33 @@ def function_roots(name: str, function: Any) -> dict[str, object]:
             if type(value) in _CONTAINERS:
                 roots[f"global {variable}"] = Shallow(value)
     return roots
+
+
+class Preserved:
+    """A model whose contents and Python state are as before once the block ends, whatever ran in it."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self._python = PythonState({"model": model})
+        reached = [thing for _, thing in reachable(model) if isinstance(thing, torch.Tensor)]
+        with torch.no_grad():
+            self._contents = [(tensor, tensor.detach().clone()) for tensor in reached]
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *raised: object) -> None:
+        self._python.restore()
+        with torch.no_grad():
+            for tensor, contents in self._contents:
+                if not _same_bits(tensor, contents):  # copying would bump the version of what is the same
+                    tensor.detach().copy_(contents)
+
+
+def _same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
+    if a.layout is not torch.strided or a.numel() == 0:
+        return a.layout is torch.strided or torch.equal(a.to_dense(), b.to_dense())
+    flat_a, flat_b = a.detach().contiguous().view(-1), b.contiguous().view(-1)
+    return torch.equal(flat_a.view(torch.uint8), flat_b.view(torch.uint8))
 
 
 def _cuda_in_use() -> bool:

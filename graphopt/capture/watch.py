@@ -37,7 +37,7 @@ def user_line() -> str:
 def _called_by_model() -> bool:
     """Whether the function that asks was called by the model or torch.nn, not by torch's machinery."""
     file = sys._getframe(2).f_code.co_filename
-    return not file.startswith(_TORCH) or file.startswith(f"{_TORCH}/nn/")
+    return not file.startswith((_TORCH, _HERE)) or file.startswith(f"{_TORCH}/nn/")
 
 
 def _writes(func: Any, kwargs: dict[str, Any]) -> bool:
@@ -183,7 +183,11 @@ class Watch(TorchFunctionMode):
         yield torch, "compile", self._compiling(torch.compile)
         yield torch, "is_grad_enabled", self._noting_grad_mode(torch.is_grad_enabled)
         yield torch, "is_inference_mode_enabled", self._noting_grad_mode(torch.is_inference_mode_enabled)
-        yield torch.autograd.Function, "apply", classmethod(self._custom_function(torch.autograd.Function))
+        yield (
+            torch.autograd.function,
+            "_is_setup_context_defined",
+            self._custom_function(torch.autograd.function._is_setup_context_defined),
+        )
         yield (
             torch.inference_mode,
             "__enter__",
@@ -232,18 +236,21 @@ class Watch(TorchFunctionMode):
 
         return refused
 
-    def _custom_function(self, base: Any) -> Callable[..., Any]:
-        apply = base.apply.__func__
+    def _custom_function(self, asked: Callable[..., bool]) -> Callable[..., bool]:
+        """`Function.apply` asks this first, also where a program holds `apply` under another name."""
 
-        def watched(kind: Any, *args: Any, **kwargs: Any) -> Any:
-            if torch.is_grad_enabled() and any(isinstance(a, torch.Tensor) and a.requires_grad for a in args):
+        def watched(setup_context: Any) -> bool:
+            call = sys._getframe(1).f_locals
+            if torch.is_grad_enabled() and any(
+                isinstance(a, torch.Tensor) and a.requires_grad for a in call["args"]
+            ):
                 self.refuse(
-                    f"the custom backward of {kind.__qualname__} would be lost",
+                    f"the custom backward of {call['cls'].__qualname__} would be lost",
                     "optimise without gradients (requires_grad_(False) on the parameters), or write it as "
                     "a torch.library operator",
                 )
             self.reads_grad = self.reads_grad_mode = True
-            return apply(kind, *args, **kwargs)
+            return asked(setup_context)
 
         return watched
 
@@ -286,6 +293,11 @@ def _method(kind: type, name: str) -> Callable[..., Any]:
     return found
 
 
+def is_python_class(kind: type) -> bool:
+    """Whether a class was made by a class statement, so that its attribute reads can be watched."""
+    return bool(kind.__flags__ & (1 << 9))  # Py_TPFLAGS_HEAPTYPE
+
+
 def _attribute_classes(model: torch.nn.Module) -> list[type]:
     """The Python classes of the objects (configurations and such) that modules hold as attributes."""
     found: dict[type, None] = {}
@@ -296,8 +308,8 @@ def _attribute_classes(model: torch.nn.Module) -> list[type]:
         if id(thing) in seen or isinstance(thing, torch.Tensor | torch.nn.Module | type):
             continue
         seen.add(id(thing))
-        kind = type(thing)
-        if kind.__flags__ & (1 << 9) and type(getattr(thing, "__dict__", None)) is dict:  # a Python class
-            found[kind] = None
+        if type(getattr(thing, "__dict__", None)) is dict:
+            if is_python_class(type(thing)):
+                found[type(thing)] = None
             pending.extend(vars(thing).values())
     return list(found)

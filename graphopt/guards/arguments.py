@@ -14,6 +14,9 @@ from graphopt.ir.structure import Const, Container, Known, Leaf, Opaque, Structu
 from graphopt.ir.types import Dim
 
 
+PLAIN = (torch.Tensor, torch.nn.Parameter)  # interchangeable in a graph
+
+
 def shown(value: object) -> str:
     """A value in at most 80 characters, for a sentence."""
     text = repr(tuple(value)) if isinstance(value, torch.Size) else repr(value)
@@ -141,8 +144,8 @@ class ArgumentCheck:
         self.lines.append(f"    {variable} = {path}")
         self.distinct.append(variable)
         fact = self.facts.arguments[index]
-        kind = self._constant(fact.kind)
-        self._test(f"type({variable}) is not {kind}", name, fact.kind, f"type({variable})", "the type")
+        kinds = self._constant(PLAIN if fact.kind in PLAIN else (fact.kind,))
+        self._test(f"type({variable}) not in {kinds}", name, fact.kind, f"type({variable})", "the type")
         if isinstance(fact, NumberFact):
             self._size(fact.expr, variable, name, "the value")
             return

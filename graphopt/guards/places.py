@@ -47,6 +47,7 @@ def held(model: torch.nn.Module, path: Path) -> Any:
 
 
 def _step(thing: Any, name: str) -> tuple[Any, Any]:
+    thing = getattr(thing, "__func__", thing)
     if isinstance(thing, list | tuple):
         return thing, int(name)
     if type(thing) is dict:
@@ -83,6 +84,7 @@ def reachable(model: torch.nn.Module) -> Iterator[tuple[Path, Any]]:
 
 
 def _children(thing: Any) -> Iterator[tuple[str, Any]]:
+    thing = getattr(thing, "__func__", thing)
     if isinstance(thing, list | tuple):
         yield from ((str(i), child) for i, child in enumerate(thing))
     elif type(thing) is dict:
@@ -93,8 +95,8 @@ def _children(thing: Any) -> Iterator[tuple[str, Any]]:
         for slot in ("_modules", "_parameters", "_buffers"):
             yield from vars(thing)[slot].items()
         yield from ((name, child) for name, child in vars(thing).items() if not _is_machinery(name, child))
-        if isinstance(forward := type(thing).forward, types.FunctionType):
-            yield "forward", forward
+        if "forward" not in vars(thing):
+            yield "forward", type(thing).forward
     elif _opens(thing):
         yield from vars(thing).items()
 
@@ -125,7 +127,7 @@ def _opens(thing: Any) -> bool:
     """Whether there is anything below."""
     if isinstance(thing, torch.Tensor | type | types.ModuleType):
         return False
-    if isinstance(thing, list | tuple | types.FunctionType) or type(thing) is dict:
+    if isinstance(thing, list | tuple | types.FunctionType | types.MethodType) or type(thing) is dict:
         return True
     return type(getattr(thing, "__dict__", None)) is dict
 

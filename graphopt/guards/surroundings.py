@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from graphopt.guards.arguments import shown
+from graphopt.guards.arguments import PLAIN, shown
 from graphopt.guards.facts import Facts
 from graphopt.guards.modes import MODES
 from graphopt.guards.places import Path, find_hook, locate
@@ -43,7 +43,7 @@ class Surroundings:
         self._owners = [first[0][0] for first in slots]
         self._names = [first[0][1] for first in slots]
         self._ties = [(owner, name, i) for i, group in enumerate(slots) for owner, name in group[1:]]
-        self._kinds = [fact.kind for fact in facts.state]
+        self._kinds = {fact.kind for fact in facts.state} | set(PLAIN)
         self._dtypes = [fact.dtype for fact in facts.state]
         self._shapes = [fact.shape for fact in facts.state]
         self._strides = [fact.strides for fact in facts.state]
@@ -80,7 +80,7 @@ class Surroundings:
 
     def _state_holds(self, tensors: list[Any]) -> bool:
         return (
-            list(map(type, tensors)) == self._kinds
+            set(map(type, tensors)) <= self._kinds
             and list(map(_dtype_of, tensors)) == self._dtypes
             and list(map(_shape_of, tensors)) == self._shapes
             and list(map(_device_of, tensors)) == self._devices
@@ -124,10 +124,12 @@ class Surroundings:
                 actual = None
             if not isinstance(actual, torch.Tensor):
                 return f"state tensor {'.'.join(fact.paths[0])} is {shown(actual)}"
-            now = (type(actual).__name__, actual.dtype, tuple(actual.shape), str(actual.device),
+            now = (actual.dtype, tuple(actual.shape), str(actual.device),
                    actual.requires_grad)  # fmt: skip
-            then = (fact.kind.__name__, fact.dtype, fact.shape, str(fact.device), fact.requires_grad)
-            if now[:4] != then[:4] or fact.requires_grad not in (None, now[4]):
+            then = (fact.dtype, fact.shape, str(fact.device), fact.requires_grad)
+            if type(actual) not in self._kinds:
+                return f"state tensor {subject} is a {type(actual).__name__}"
+            if now[:3] != then[:3] or fact.requires_grad not in (None, now[3]):
                 return f"state tensor {'.'.join(fact.paths[0])} is {now}, captured with {then}"
         return "state tensors that were one object at capture are so no more, or have other strides"
 

@@ -1,0 +1,210 @@
+"""Everything capture refuses, one test each, and that a refusal leaves no trace."""
+
+import copy
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import graphopt
+from graphopt.verify.observation import difference, observe
+
+X = torch.arange(8.0).reshape(2, 4) - 3
+LOG: list[int] = []
+
+
+def refusal(model: Callable[..., Any], *args: Any) -> str:
+    """The message with which a model is refused; asserts that nothing was left behind."""
+    args = args or (X.clone(),)
+    module = model if isinstance(model, nn.Module) else None
+    before = observe(lambda: None, (), module=module)
+    state = torch.get_rng_state(), random.getstate(), torch.is_grad_enabled(), torch.get_num_threads()
+    contents = [a.clone() for a in args]
+    with pytest.raises(graphopt.Unsupported) as raised:
+        graphopt.optimize(model, args)
+    assert torch.equal(state[0], torch.get_rng_state())
+    assert state[1:] == (random.getstate(), torch.is_grad_enabled(), torch.get_num_threads())
+    assert all(map(torch.equal, contents, args))
+    assert difference(before, observe(lambda: None, (), module=module)) is None
+    assert raised.value.remedy
+    return str(raised.value)
+
+
+def test_control_flow_on_data_is_refused_at_its_line() -> None:
+    def program(x: torch.Tensor) -> torch.Tensor:
+        if x.sum() > 0:
+            return x
+        return x + 1
+
+    message = refusal(program)
+    assert "data-dependent" in message
+    assert __file__ in message
+
+
+class Counts(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+        self.seen: list[torch.Tensor] = []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return x * self.calls
+
+
+class Appends(Counts):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.seen.append(x)
+        return x + 1
+
+
+class Adds(Counts):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.new = x
+        return x + 1
+
+
+@pytest.mark.parametrize(("kind", "name"), [(Counts, "calls"), (Appends, "seen"), (Adds, "new")])
+def test_python_state_that_forward_changes_is_refused_and_put_back(kind: Any, name: str) -> None:
+    model = kind()
+    assert name in refusal(model)
+    assert model.calls == 0
+    assert model.seen == []
+    assert not hasattr(model, "new")
+
+
+def test_a_global_or_closed_over_list_that_forward_fills_is_refused() -> None:
+    mine: list[int] = []
+
+    def fills_global(x: torch.Tensor) -> torch.Tensor:
+        LOG.append(1)
+        return x + 1
+
+    def fills_closure(x: torch.Tensor) -> torch.Tensor:
+        mine.append(1)
+        return x + 1
+
+    assert "LOG" in refusal(fills_global)
+    assert "mine" in refusal(fills_closure)
+    assert LOG == mine == []
+
+
+def test_a_closed_over_tensor_that_forward_writes_is_left_as_it_was() -> None:
+    total = torch.zeros(4)
+
+    def program(x: torch.Tensor) -> torch.Tensor:
+        total.add_(1)
+        return x + total
+
+    opt = graphopt.optimize(program, (X,), verify=False)
+    assert torch.equal(total, torch.zeros(4))
+    assert torch.equal(opt(X), X + 1)
+    assert torch.equal(total, torch.ones(4))
+
+
+def test_printing_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    def program(x: torch.Tensor) -> torch.Tensor:
+        print("hello")
+        return x
+
+    assert "prints" in refusal(program)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("draw", [random.random, np.random.rand])
+def test_random_numbers_from_outside_torch_are_refused(draw: Callable[[], float]) -> None:
+    assert "random" in refusal(lambda x: x * draw())
+
+
+class Doubled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return x * 2
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+        return gradient * 100
+
+
+def test_a_custom_backward_is_refused_where_gradients_are_wanted() -> None:
+    assert "backward" in refusal(Doubled.apply, X.clone().requires_grad_())
+    opt = graphopt.optimize(lambda x: Doubled.apply(x), (X,), on_guard="error")
+    assert torch.equal(opt(X), X * 2)
+    with pytest.raises(graphopt.GuardError, match="requires_grad"):
+        opt(X.clone().requires_grad_())
+
+
+PROGRAMS: dict[str, Callable[[torch.Tensor], Any]] = {
+    "requires_grad_": lambda x: (x * 2).detach().requires_grad_(),
+    "retain_grad": lambda x: (x * 2).retain_grad(),
+    "gradient hook": lambda x: (x * 2).register_hook(print),
+    "grad": lambda x: x.grad,
+    "grad_fn": lambda x: (x * 2).grad_fn,
+    "version counter": lambda x: x * x._version,
+    "memory address": lambda x: x * x.data_ptr(),
+    "numpy": lambda x: x.numpy(),
+    "torch.manual_seed": lambda x: torch.manual_seed(0) and torch.rand_like(x),
+    "torch.get_rng_state": lambda x: torch.get_rng_state(),
+    "autograd.grad": lambda x: torch.autograd.grad(x.sum(), x),
+    "inference_mode": lambda x: _in_inference_mode(x),
+    ".data": lambda x: x.data.mul_(2),
+}
+
+
+def _in_inference_mode(x: torch.Tensor) -> torch.Tensor:
+    with torch.inference_mode():
+        return x * 2
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_effects_that_a_graph_would_drop_are_refused(name: str) -> None:
+    assert name in refusal(
+        PROGRAMS[name], X.clone().requires_grad_(name in ("grad_fn", "gradient hook", "retain_grad"))
+    )
+
+
+def test_hooks_are_refused() -> None:
+    model = nn.Sequential(nn.Linear(4, 4))
+    handle = model[0].register_forward_hook(lambda module, args, result: result * 0)
+    assert "hook" in refusal(model)
+    handle.remove()
+    opt = graphopt.optimize(model, (X,), on_guard="error")
+    model[0].register_forward_pre_hook(lambda module, args: None)
+    with pytest.raises(graphopt.GuardError, match="hook"):
+        opt(X)
+
+
+@pytest.mark.parametrize(
+    ("model", "args", "says"),
+    [
+        (3, (X,), "no model"),
+        (nn.Linear, (X,), "no model"),
+        ("missing.pt2", (X,), "missing.pt2"),
+        (lambda x: x, (X, X), "signature"),
+        (nn.Linear(3, 3), (X,), "torch.export refuses"),
+        (torch.jit.script(nn.Linear(4, 4)), (X,), "TorchScript"),
+        (torch.compile(nn.Linear(4, 4)), (X,), "compiled already"),
+    ],
+)
+def test_what_is_no_capturable_call_is_refused(model: Any, args: tuple[Any, ...], says: str) -> None:
+    with pytest.raises(graphopt.Unsupported, match=says):
+        graphopt.optimize(model, args)
+
+
+def test_success_leaves_no_trace_either() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout(), nn.LSTM(4, 4))
+    model[0].weight.grad = torch.ones(4, 4)
+    twin, attributes = copy.deepcopy(model), [set(vars(module)) for module in model.modules()]
+    before = observe(lambda: None, (), module=model)
+    random_state, x = torch.get_rng_state(), X.clone()
+    graphopt.optimize(model, (x,))
+    assert torch.equal(random_state, torch.get_rng_state())
+    assert difference(before, observe(lambda: None, (), module=model)) is None
+    assert torch.equal(x, X)
+    assert torch.equal(model[0].weight.grad, torch.ones(4, 4))
+    assert [set(vars(module)) for module in model.modules()] == attributes
+    assert all(a.training == b.training for a, b in zip(model.modules(), twin.modules(), strict=True))

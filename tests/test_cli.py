@@ -1,0 +1,66 @@
+"""The command line: what it prints and the exit codes 0, 1, 2, 3."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+
+from graphopt.cli import main
+
+
+def build_model() -> tuple[torch.nn.Module, tuple[torch.Tensor, ...]]:
+    return torch.nn.Linear(4, 4), (torch.ones(2, 4),)
+
+
+def build_alone() -> object:
+    return lambda: torch.ones(2) + torch.ones(2)
+
+
+def build_uncapturable() -> object:
+    return (lambda x: x if x.sum() > 0 else -x), (torch.ones(2),)
+
+
+def run(*args: str) -> Result:
+    return CliRunner().invoke(main, list(args))
+
+
+def test_optimize_prints_the_report() -> None:
+    result = run("optimize", "tests.test_cli:build_model")
+    assert result.exit_code == 0
+    assert "equivalent: yes" in result.output
+    assert "1 → 1 nodes" in result.output
+
+
+def test_a_report_is_json_on_request_and_nothing_else() -> None:
+    result = run("optimize", "tests.test_cli:build_alone", "--json")
+    assert json.loads(result.stdout)["schema"] == 1
+
+
+def test_the_result_is_written_as_pt2(tmp_path: Path) -> None:
+    result = run("optimize", "tests.test_cli:build_model", "-o", str(tmp_path / "out.pt2"))
+    assert result.exit_code == 0
+    torch.export.load(tmp_path / "out.pt2")
+
+
+def test_passes_are_listed() -> None:
+    assert run("passes").output.splitlines() == ["common-subexpression (default)", "dead-code (default)"]
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "says"),
+    [
+        (("optimize",), 2, "Missing argument"),
+        (("optimize", "nothing"), 2, "package.module:build"),
+        (("optimize", "no.such.module:build"), 2, "cannot be imported"),
+        (("optimize", "tests.test_cli:missing"), 2, "cannot be imported"),
+        (("optimize", "tests.test_cli:build_model", "-p", "nope"), 2, "no pass is named"),
+        (("optimize", "tests.test_cli:build_uncapturable"), 3, "data-dependent"),
+    ],
+)
+def test_wrong_input_is_one_message_and_an_exit_code(args: tuple[str, ...], code: int, says: str) -> None:
+    result = run(*args)
+    assert result.exit_code == code
+    assert says in result.output
+    assert "Traceback" not in result.output
