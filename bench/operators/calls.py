@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -60,6 +60,18 @@ class Call:
         """Everything about the operands but the tensors' elements."""
         return f"{self.op}({', '.join(f'{n}={_describe(o)}' for n, o in self.operands.items())})"
 
+    def features(self) -> Iterator[object]:
+        """What sets this call apart from others of its operator: a varied choice covers them all."""
+        empty = any(not tensor.numel() for _, tensor in self.tensors())
+        yield self.dtypes(), empty
+        for name, operand in self.operands.items():
+            for tensor in tensors_in(operand):
+                yield name, tensor.dim(), empty
+            if type(operand) in SCALARS:
+                yield name, repr(operand), empty
+            elif not isinstance(operand, torch.Tensor):
+                yield name, len(operand), empty
+
     def dtypes(self) -> tuple[torch.dtype, ...]:
         """The dtypes of the tensor operands, in order."""
         return tuple(tensor.dtype for _, tensor in self.tensors())
@@ -68,6 +80,19 @@ class Call:
 def parameters(op: OpOverload) -> tuple[str, ...]:
     """The schema's argument names, in order."""
     return tuple(argument.name for argument in op._schema.arguments)
+
+
+def varied(calls: Iterable[Call], count: int) -> list[Call]:
+    """Up to `count` calls, each the one that shows most that those before it do not."""
+    pending = [(call, set(call.features())) for call in calls]
+    chosen: list[Call] = []
+    while pending and len(chosen) < count:
+        best = max(range(len(pending)), key=lambda i: len(pending[i][1]))
+        call, features = pending.pop(best)
+        chosen.append(call)
+        for _, others in pending:
+            others -= features
+    return chosen
 
 
 def tensors_in(operand: Operand) -> Iterator[torch.Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import warnings
 from collections import defaultdict
@@ -15,7 +16,7 @@ from torch._subclasses.schema_check_mode import SchemaCheckMode
 from torch.testing._internal.common_methods_invocations import op_db
 from torch.testing._internal.opinfo.core import OpInfo
 
-from bench.operators.calls import Call, is_plain, parameters, tensors_in
+from bench.operators.calls import Call, is_plain, parameters, tensors_in, varied
 
 DTYPES = (
     torch.float32,
@@ -28,9 +29,9 @@ DTYPES = (
     torch.int32,
     torch.uint8,
 )
-_LARGEST = 20_000  # elements of one operand
-_CALLS_OF_ONE_DTYPE = 8
-_CALLS = 48
+_LARGEST = 8_000  # elements of one operand
+_CALLS_OF_ONE_DTYPE = 40
+_CALLS = 240
 
 
 class Recorder(SchemaCheckMode):  # type: ignore[misc]
@@ -46,9 +47,7 @@ class Recorder(SchemaCheckMode):  # type: ignore[misc]
         self._signatures: set[str] = set()
         self._dtypes: dict[tuple[OpOverload, tuple[torch.dtype, ...]], int] = defaultdict(int)
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.note(Call.bind(func, args, kwargs or {}))
         return func(*args, **(kwargs or {}))
 
@@ -77,7 +76,7 @@ class Recorder(SchemaCheckMode):  # type: ignore[misc]
 
 
 def opinfo_programs(
-    infos: Iterable[OpInfo] = op_db, samples: int = 16
+    infos: Iterable[OpInfo] = op_db, samples: int = 40
 ) -> Iterator[Callable[[], object]]:
     """The samples that torch tests its operators on: `samples` of float32, fewer of the others."""
     for info in infos:
@@ -95,36 +94,29 @@ def opinfo_programs(
 
 
 def add_relatives(recorder: Recorder) -> None:
-    """Adds calls of the in-place and out= overloads that take what a recorded overload takes."""
-    for op, calls in list(recorder.calls.items()):
-        for relative in _relatives(op):
-            for call in list(calls):
-                try:
-                    with warnings.catch_warnings():
-                        warnings.simplefilter("ignore")
+    """Adds calls of other overloads, in-place and out= among them, that take the same operands."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for op, calls in list(recorder.calls.items()):
+            for relative in _relatives(op):
+                for call in varied(calls, 16):
+                    with contextlib.suppress(Exception):
                         made = _relative_call(relative, call)
                         if made is not None:
                             made.copied().run()
                             recorder.note(made)
-                except Exception:
-                    continue
 
 
 def _relatives(op: OpOverload) -> Iterator[OpOverload]:
+    """The overloads, in-place ones too, whose arguments are among this one's, by name and order."""
     name = op._schema.name.removeprefix("aten::")
-    if name.endswith("_") or op._schema.is_mutable:
-        return
     names = parameters(op)
-    for packet_name in (name + "_", name):
+    for packet_name in (name, f"{name}_", name.removesuffix("_")):
         packet = getattr(torch.ops.aten, packet_name, None)
-        if packet is None:
-            continue
-        for overload in packet.overloads():
+        for overload in packet.overloads() if packet is not None else ():
             relative = getattr(packet, overload)
-            if relative is op or not relative._schema.is_mutable:
-                continue
             inputs = [a.name for a in relative._schema.arguments if not a.is_out]
-            if [n for n in names if n in inputs] == inputs:
+            if relative is not op and [n for n in names if n in inputs] == inputs:
                 yield relative
 
 

@@ -22,7 +22,10 @@ class Trial:
 
     error: str | None  # the type of the exception, if it raised one
     digest: bytes  # of the results: types, shapes, strides and bits, NaN payloads aside
-    shared: tuple[frozenset[str], ...]  # for each tensor result, the operands it shares storage with
+    form: str  # of the results: shapes of tensors, values of Python numbers
+    shared: tuple[
+        frozenset[str], ...
+    ]  # for each tensor result, the operands it shares storage with
     entangled: bool  # whether two results share storage
     written: frozenset[str]  # operands whose bytes or version counter changed
     reshaped: frozenset[str]  # operands whose shape, strides, offset, dtype or storage changed
@@ -67,11 +70,11 @@ def attempt(call: Call, seed: int, *, grad: bool = False) -> Trial:
     before = [_Snapshot.of(tensor) for _, tensor in call.tensors()]
     torch.default_generator.manual_seed(seed)
     stream = torch.get_rng_state()
-    error, results, seen = None, None, b""
+    error, results, seen, form = None, None, b"", ""
     with _poisoned(1 + seed * 37 % 254), torch.set_grad_enabled(grad):
         try:
             results = call.run()
-            seen = digest(results)
+            seen, form = digest(results), _form(results)
         except Exception as raised:
             error = type(raised).__name__
     drew = not torch.equal(stream, torch.get_rng_state())
@@ -90,6 +93,7 @@ def attempt(call: Call, seed: int, *, grad: bool = False) -> Trial:
     return Trial(
         error,
         seen,
+        form,
         tuple(frozenset(owners.get(storage, ())) for storage in storages),
         len(set(storages)) < len(storages),
         frozenset(written),
@@ -117,6 +121,14 @@ def _pieces(result: Any) -> Iterator[bytes]:
             yield from _pieces(item)
     else:
         yield f"{type(result).__name__}{result!r}".encode()
+
+
+def _form(result: Any) -> str:
+    if isinstance(result, torch.Tensor):
+        return str(tuple(result.shape))
+    if isinstance(result, list | tuple):
+        return f"[{', '.join(_form(item) for item in result)}]"
+    return repr(result)
 
 
 def element_bytes(tensor: torch.Tensor) -> bytes:

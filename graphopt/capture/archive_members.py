@@ -207,22 +207,31 @@ def _repickled(data: bytes, check: Callable[[object], None]) -> bytes:
     except Refusal as refusal:
         raise refusal.within("/" if refusal.where else "") from refusal
     plain.seek(0)
+    fresh = io.BytesIO()
     try:
         value = torch.load(plain, weights_only=True)
+        check(value)
+        _check_tensors(value, plain.getbuffer().nbytes)
+        torch.save(value, fresh)
+    except Refusal:
+        raise
     except Exception as error:  # hostile bytes end in any exception
         raise Refusal(f"not loadable with weights_only=True ({_cause(error)})") from error
-    check(value)
+    return fresh.getvalue()
+
+
+def _check_tensors(value: object, stored: int) -> None:
+    """Refuses what weights_only=True lets through and no saved program needs; `stored` counts bytes."""
     storages = {}
     for tensor in _tensors(value):
         if tensor.layout is not torch.strided:
             raise Refusal("a tensor that is not dense")
+        if tensor._backward_hooks:
+            raise Refusal("a tensor with hooks")
         if not tensor.is_meta:
             storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-    if sum(storages.values()) > plain.getbuffer().nbytes:
+    if sum(storages.values()) > stored:
         raise Refusal("a tensor larger than its bytes")
-    fresh = io.BytesIO()
-    torch.save(value, fresh)
-    return fresh.getvalue()
 
 
 def _tensors(value: object) -> Iterator[torch.Tensor]:

@@ -11,7 +11,7 @@ from graphopt.capture.reader import plain_expression, read
 from graphopt.capture.tracing import Call, Trace, trace
 from graphopt.capture.watch import Watch, is_python_class
 from graphopt.guards import MODES, AttributeFact, Facts, ModeFact, NumberFact, StateFact, TensorFact
-from graphopt.guards.places import held, locate, reachable, split_path
+from graphopt.guards.places import held, locate, modules_of, reachable, split_path
 from graphopt.ir.graph import Graph, State
 from graphopt.ir.literal import SCALARS, Lit
 from graphopt.ir.structure import Leaf
@@ -45,7 +45,7 @@ def capture(
         for parameter, structure in zip(call.parameters, call.arguments, strict=True)
         if isinstance(structure, Leaf)
     }
-    graph, constants = read(traced.program, model, arguments)
+    graph, constants = read(traced.program, model, arguments, traced.watch.trained)
     return Program(graph, traced.interface, _facts(model, call, traced, graph), constants)
 
 
@@ -173,8 +173,7 @@ def _leads_to(holder: Any, name: str, value: object) -> bool:
 def _object_paths(model: torch.nn.Module, graph: Graph) -> tuple[tuple[str, ...], ...]:
     modules = [
         (*path, name)
-        for path, module in reachable(model)
-        if isinstance(module, torch.nn.Module)
+        for path, module in modules_of(model)
         for name in module._modules
     ]
     closures = [

@@ -1,7 +1,7 @@
 """Reading an exported program's torch.fx graph into the IR."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import sympy
@@ -34,14 +34,20 @@ _MODEL = "model."  # where the wrapped model sits in the traced module
 
 
 def read(
-    program: ExportedProgram, model: torch.nn.Module, arguments: dict[int, str]
+    program: ExportedProgram,
+    model: torch.nn.Module,
+    arguments: dict[int, str],
+    trained: Iterable[torch.Tensor],
 ) -> tuple[Graph, dict[str, torch.Tensor]]:
     """The graph of an exported program and the constant tensors that it owns.
 
-    `arguments` names the inputs that are parameters of forward, by leaf index.
+    `arguments` names the inputs that are parameters of forward, by leaf index; `trained` are the real
+    tensors requiring grad that forward was seen to use.
+
+    Raises Unsupported where one of these is no part of the model.
     """
     constants: dict[str, torch.Tensor] = {}
-    sources = _sources(program, model, constants)
+    sources = _sources(program, model, constants, {_identity(tensor) for tensor in trained})
     for spec in program.graph_signature.output_specs:
         if spec.kind is not OutputKind.USER_OUTPUT:
             raise Unsupported(f"torch.export returned a {spec.kind.name} output for {spec.target}")
@@ -50,10 +56,15 @@ def read(
 
 
 def _sources(
-    program: ExportedProgram, model: torch.nn.Module, constants: dict[str, torch.Tensor]
+    program: ExportedProgram,
+    model: torch.nn.Module,
+    constants: dict[str, torch.Tensor],
+    trained: set[object],
 ) -> list[Source]:
     sources: list[Source] = []
-    places = {id(thing): path for path, thing in reachable(model) if isinstance(thing, torch.Tensor)}
+    places = {
+        _identity(thing): path for path, thing in reachable(model) if isinstance(thing, torch.Tensor)
+    }
     arguments = 0
     for spec in program.graph_signature.input_specs:
         target = (spec.target or "").removeprefix(_MODEL)
@@ -66,8 +77,13 @@ def _sources(
             sources.append(State("buffer", target))
         elif spec.kind is InputKind.CONSTANT_TENSOR:
             tensor = program.constants[spec.target or ""]
-            path = places.get(id(tensor))
+            path = places.get(_identity(tensor))
             if path is None:
+                if _identity(tensor) in trained:
+                    raise Unsupported(
+                        "forward reads a parameter that is no part of the model",
+                        remedy="make it an attribute of the model, or pass it as an argument",
+                    )
                 sources.append(Constant(target))
                 constants[target] = tensor
             else:
@@ -76,6 +92,13 @@ def _sources(
         else:
             raise Unsupported(f"a {spec.kind.name.lower()} input ({target}) cannot be kept")
     return sources
+
+
+def _identity(tensor: torch.Tensor) -> object:
+    """Equal for a tensor and the detached alias of it that torch.export keeps of a parameter."""
+    if tensor.layout is not torch.strided or tensor.numel() == 0 or tensor.is_meta:
+        return id(tensor)
+    return tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride()
 
 
 class _Reader:

@@ -20,6 +20,7 @@ from graphopt.capture.footprint import MISSING, Change, GlobalState, PythonState
 from graphopt.capture.watch import Watch, user_line
 from graphopt.errors import Error, Unsupported
 from graphopt.guards import find_hook
+from graphopt.guards.places import modules_of
 from graphopt.ir.structure import (
     Const,
     Container,
@@ -259,7 +260,7 @@ def _trace(model: torch.nn.Module, call: Call, dynamic_shapes: Any, watch: Watch
     flat = _Flat(model, call, watch, interfaces.append)
     roots: dict[str, object] = {"model": model}
     for forward in _forwards(model):
-        roots.update(function_roots(forward.__qualname__, forward))
+        roots.update(function_roots(getattr(forward, "__qualname__", type(forward).__name__), forward))
     python, world = PythonState(roots), GlobalState()
     output = io.StringIO()
     error: Exception | None = None
@@ -294,7 +295,7 @@ def _trace(model: torch.nn.Module, call: Call, dynamic_shapes: Any, watch: Watch
 
 def _forwards(model: torch.nn.Module) -> list[Callable[..., Any]]:
     own = vars(model).get("function")
-    kinds = {type(module).forward: None for module in model.modules()}
+    kinds = {type(module).forward: None for _, module in modules_of(model)}
     return [*kinds, own] if own is not None else list(kinds)
 
 

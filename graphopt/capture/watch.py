@@ -17,6 +17,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from graphopt.errors import Unsupported
+from graphopt.guards.places import modules_of
 from graphopt.ir.literal import SCALARS
 
 _TORCH = str(Path(torch.__file__).parent)
@@ -157,6 +158,11 @@ class Watch(TorchFunctionMode):
         if type(tensor) in (torch.Tensor, torch.nn.Parameter) and id(tensor) not in self._originals:
             with torch._C.DisableTorchFunction(), torch.utils._python_dispatch._disable_current_modes():
                 self._originals[id(tensor)] = (tensor, tensor.detach().clone(), tensor._version)
+
+    @property
+    def trained(self) -> list[torch.Tensor]:
+        """The real tensors requiring grad that forward used: from closures, globals or lists."""
+        return [tensor for tensor, _, _ in self._originals.values() if tensor.requires_grad]
 
     def restore_tensors(self) -> None:
         """Puts the contents of every real tensor that forward wrote back."""
@@ -301,7 +307,7 @@ def is_python_class(kind: type) -> bool:
 def _attribute_classes(model: torch.nn.Module) -> list[type]:
     """The Python classes of the objects (configurations and such) that modules hold as attributes."""
     found: dict[type, None] = {}
-    pending = [value for module in model.modules() for value in vars(module).values()]
+    pending = [value for _, module in modules_of(model) for value in vars(module).values()]
     seen: set[int] = set()
     while pending:
         thing = pending.pop()

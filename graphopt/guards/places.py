@@ -83,6 +83,11 @@ def reachable(model: torch.nn.Module) -> Iterator[tuple[Path, Any]]:
             pending.append(((*path, name), child))
 
 
+def modules_of(model: torch.nn.Module) -> Iterator[tuple[Path, torch.nn.Module]]:
+    """The model and every module that forward can reach, in closures and lists too."""
+    return ((path, thing) for path, thing in reachable(model) if isinstance(thing, torch.nn.Module))
+
+
 def _children(thing: Any) -> Iterator[tuple[str, Any]]:
     thing = getattr(thing, "__func__", thing)
     if isinstance(thing, list | tuple):
@@ -147,9 +152,9 @@ def find_hook(model: torch.nn.Module) -> str | None:
     for name in _GLOBAL_HOOKS:
         if getattr(torch.nn.modules.module, name):
             return f"the global hook {name.removeprefix('_global_')}"
-    for path, module in model.named_modules():
+    for path, module in modules_of(model):
         for name in _HOOKS:
             hooks = vars(module).get(name) or {}
             if any(getattr(hook, "__module__", "") not in _CHECKING for hook in hooks.values()):
-                return f"a hook ({name.removeprefix('_').removesuffix('s')}) on {path or 'the model'}"
+                return f"a hook ({name.removeprefix('_').removesuffix('s')}) on {'.'.join(path) or 'the model'}"
     return None

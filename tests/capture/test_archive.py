@@ -927,9 +927,20 @@ def tensor_without_bytes() -> bytes:
     return rezipped(saved(((), {})), pkl=call)
 
 
+def tensor_with_hooks() -> bytes:
+    """Its hooks are a class, where torch.save puts an empty instance of it."""
+    data = saved(((torch.ones(1),), {}))
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        pickled = archive.read("archive/data.pkl")
+    head, tail = pickled.split(b"collections\nOrderedDict\n")
+    call = tail.index(b")R")
+    return rezipped(data, pkl=head + b"collections\nOrderedDict\n" + tail[:call] + tail[call + 2 :])
+
+
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
+        (tensor_with_hooks(), "a tensor with hooks"),
         (saved(torch.ones(1)), "no positional and keyword arguments"),
         (saved(((), {"a b": 1})), "no identifier"),
         (saved((({"it's": 1},), {})), "a quote"),

@@ -12,7 +12,8 @@ REFUSED_SHARE = 0.03
 def outcomes(
     program: Program, name: str = "program", optimizer: Optimizer = graphopt_candidate
 ) -> list[Outcome]:
-    """The verdicts on a program under no passes and under the default ones.
+    """The verdicts on a program under the default passes and, unless those found nothing to do and
+    the program is kept, under none: then the two runs would be one.
 
     Two calls have the same values, since state may change between; a third has others.
     """
@@ -25,4 +26,7 @@ def outcomes(
         arguments(program, 1),
         backward=differentiable,
     )
-    return judge(trial, optimizer=optimizer, ask_export=False)
+    found = judge(trial, ["default"], optimizer, ask_export=False)
+    if any(outcome.verdict != "ok" or outcome.changed for outcome in found):
+        found += judge(trial, ["empty"], optimizer, ask_export=False)
+    return found

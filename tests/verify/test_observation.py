@@ -83,7 +83,6 @@ def test_two_runs_of_one_function_do_not_differ() -> None:
         (torch.Size([2]), (2,)),
         (range(2), range(3)),
     ],
-    ids=repr,
 )
 def test_another_output_structure_is_seen(one: Any, other: Any) -> None:
     assert seen(constant(one), constant(one)) is None

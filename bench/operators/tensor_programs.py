@@ -1,4 +1,4 @@
-"""Calls of operators common in models that torch's own operator samples do not reach."""
+"""Calls of the operators that forward methods make on tensors, in many dtypes and shapes."""
 
 from __future__ import annotations
 
@@ -6,129 +6,27 @@ from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
-_FLOATS = (torch.float32, torch.float64, torch.bfloat16)
-_ANY = (*_FLOATS, torch.int64, torch.bool, torch.complex64)
+_ANY = (
+    torch.float32,
+    torch.float64,
+    torch.bfloat16,
+    torch.int64,
+    torch.bool,
+    torch.complex64,
+)
 
 
 def programs() -> Iterator[Callable[[], object]]:
     """Programs to run under the recorder; some raise."""
-    for dtype in _FLOATS:
-        yield from _layers(dtype)
-        yield from _attention(dtype)
+    torch.manual_seed(0)
     for dtype in _ANY:
         for shape in ((2, 3, 4), (4, 6), (5,), (1, 1), (2, 3, 4, 4)):
             yield from _shapes(dtype, shape)
+    yield from _matrices()
     yield from _conversions()
     yield from _constructors()
     yield from _scalars()
-
-
-def _layers(dtype: torch.dtype) -> Iterator[Callable[[], object]]:
-    for size in (2, 5):
-        image = torch.rand(size, 4, 6, 6, dtype=dtype)
-        rows = torch.rand(size, 3, 8, dtype=dtype)
-        for train in (True, False):
-            for affine in (True, False):
-                for track in (True, False):
-                    for make, x in (
-                        (nn.BatchNorm2d, image),
-                        (nn.BatchNorm1d, image.flatten(2)),
-                        (nn.InstanceNorm2d, image),
-                    ):
-                        norm = make(4, affine=affine, track_running_stats=track, dtype=dtype)
-                        yield lambda m=norm.train(train), x=x: m(x)
-            for dropout in (F.dropout, F.alpha_dropout, F.dropout1d, F.feature_alpha_dropout):
-                for p in (0.0, 0.5, 1.0):
-                    for inplace in (True, False):
-                        yield lambda d=dropout, p=p, i=inplace, t=train: d(
-                            rows.clone(), p, t, inplace=i
-                        )
-            yield lambda t=train: torch.native_dropout(rows, 0.5, t)
-            yield lambda t=train: F.rrelu(rows, training=t)
-            for make_rnn in (nn.LSTM, nn.GRU, nn.RNN):
-                for layers, both, p, first in ((1, False, 0.0, False), (2, True, 0.3, True)):
-                    rnn = make_rnn(
-                        8, 5, layers, dropout=p, bidirectional=both, batch_first=first, dtype=dtype
-                    )
-                    yield lambda m=rnn.train(train): m(rows)
-                    packed = nn.utils.rnn.pack_padded_sequence
-                    yield lambda m=rnn.train(train): m(
-                        packed(rows, [3] * len(rows), batch_first=True)
-                    )
-            for heads in (1, 2):
-                attention = nn.MultiheadAttention(8, heads, batch_first=True, dtype=dtype)
-                yield lambda m=attention.train(train): m(rows, rows, rows)
-                layer = nn.TransformerEncoderLayer(8, heads, 16, batch_first=True, dtype=dtype)
-                yield lambda m=layer.train(train): m(rows)
-        for cell in (nn.LSTMCell, nn.GRUCell, nn.RNNCell):
-            yield lambda m=cell(8, 5, dtype=dtype): m(rows[:, 0])
-        for module, x in (
-            (nn.LayerNorm(8, dtype=dtype), rows),
-            (nn.RMSNorm(8, dtype=dtype), rows),
-            (nn.GroupNorm(2, 4, dtype=dtype), image),
-            (nn.Conv2d(4, 6, 3, dtype=dtype), image),
-            (nn.Conv2d(4, 4, 3, padding="same", groups=4, dtype=dtype), image),
-            (nn.ConvTranspose2d(4, 6, 3, dtype=dtype), image),
-            (nn.Conv1d(3, 5, 3, dtype=dtype), rows),
-            (nn.Linear(8, 5, bias=False, dtype=dtype), rows),
-            (nn.Bilinear(8, 8, 3, dtype=dtype), None),
-            (nn.MaxPool2d(2), image),
-            (nn.AvgPool2d(2), image),
-            (nn.AdaptiveAvgPool2d(1), image),
-            (nn.AdaptiveAvgPool2d(6), image),
-            (nn.AdaptiveMaxPool2d(2), image),
-            (nn.Upsample(scale_factor=2), image),
-            (nn.Upsample(size=(6, 6), mode="bilinear"), image),
-            (nn.Upsample(size=(9, 9), mode="bicubic"), image),
-            (nn.PixelShuffle(2), image),
-            (nn.ChannelShuffle(2), image),
-            (nn.ZeroPad2d(1), image),
-            (nn.ReflectionPad2d(1), image),
-            (nn.Unfold(2), image),
-            (nn.Softmax(-1), rows),
-            (nn.GELU("tanh"), rows),
-            (nn.GLU(-1), rows),
-        ):
-            if x is None:
-                yield lambda m=module: m(rows, rows)
-            else:
-                yield lambda m=module, x=x: m(x)
-        for inplace in (True, False):
-            for activation in (F.relu, F.silu, F.hardswish, F.leaky_relu, F.elu, F.relu6, F.mish):
-                yield lambda a=activation, i=inplace: a(rows.clone(), inplace=i)
-        index = torch.randint(0, 7, (size, 4))
-        for extra in ({}, {"padding_idx": 0}, {"max_norm": 0.1}, {"scale_grad_by_freq": True}):
-            weight = torch.rand(7, 8, dtype=dtype)
-            yield lambda w=weight, e=extra: F.embedding(index, w, **e)
-            yield lambda w=weight, e=extra: F.embedding_bag(index, w, **e)
-        yield lambda: F.cross_entropy(rows[:, 0], index[:, 0], label_smoothing=0.1)
-        yield lambda: F.nll_loss(rows[:, 0], index[:, 0])
-        yield lambda: F.mse_loss(rows, rows + 1)
-        yield lambda: F.smooth_l1_loss(rows, rows + 1)
-        yield lambda: torch.einsum("bij,bkj->bik", rows, rows)
-        yield lambda: torch.einsum("bij->bji", rows)
-        yield lambda: torch.einsum("bii->bi", rows[:, :3, :3])
-
-
-def _attention(dtype: torch.dtype) -> Iterator[Callable[[], object]]:
-    for length in (3, 7):
-        q, k, v = (torch.rand(2, 4, length, 8, dtype=dtype) for _ in range(3))
-        attend = F.scaled_dot_product_attention
-        mask = torch.rand(length, length) > 0.5
-        yield lambda q=q, k=k, v=v: attend(q, k, v)
-        yield lambda q=q, k=k, v=v: attend(q, k, v, is_causal=True)
-        yield lambda q=q, k=k, v=v: attend(q, k, v, dropout_p=0.4)
-        yield lambda q=q, k=k, v=v, m=mask: attend(q, k, v, attn_mask=m)
-        yield lambda q=q, k=k, v=v, m=mask: attend(q, k, v, attn_mask=m.to(q.dtype), scale=0.5)
-        yield lambda q=q, k=k, v=v: attend(q, k[:, :2], v[:, :2], enable_gqa=True)
-        yield lambda q=q, m=mask: q.masked_fill(m, float("-inf")).softmax(-1)
-        yield lambda q=q, m=mask: q.masked_fill(~m, torch.tensor(-1.0, dtype=q.dtype))
-        yield lambda m=mask: (m.tril(), m.triu(1), ~m, m & m.t(), m | m, m.any(-1), m.all())
-        yield lambda m=mask: m.cumsum(-1, dtype=torch.int64)
-        yield lambda q=q: torch.where(q > 0.5, q, 0.0)
-        yield lambda q=q: torch.where(q > 0.5, q, torch.zeros_like(q))
 
 
 def _shapes(dtype: torch.dtype, shape: tuple[int, ...]) -> Iterator[Callable[[], object]]:
@@ -202,12 +100,68 @@ def _shapes(dtype: torch.dtype, shape: tuple[int, ...]) -> Iterator[Callable[[],
     yield lambda: x[:, torch.tensor([0])]
     yield lambda: x[torch.ones(shape, dtype=torch.bool)]
     yield lambda: x.index_select(0, torch.tensor([0]))
-    yield lambda: x.gather(-1, torch.zeros(shape, dtype=torch.int64))
+    zeros = torch.zeros(shape, dtype=torch.int64)
+    yield lambda: x.scatter(-1, zeros, 1)
+    yield lambda: x.scatter(-1, zeros, x)
+    yield lambda: x.scatter(-1, zeros, 1, reduce="add")
+    yield lambda: torch.where(x)
+    yield lambda: x.nonzero()
+    yield lambda: x.masked_select(torch.ones(last, dtype=torch.bool))
+    yield lambda: x.masked_scatter(torch.ones(last, dtype=torch.bool), x)
+    yield lambda: x.masked_scatter(torch.zeros(last, dtype=torch.bool), x.view(-1)[:1])
+    yield lambda: x.clone().masked_scatter_(torch.zeros(last, dtype=torch.bool), x.view(-1)[:1])
+    yield lambda: (x.clamp(0, 1), x.clamp(min=0), x.clamp(max=1), x.clip(0, 1))
+    yield lambda: (x.clamp_min(0), x.clamp_max(1), x.clone().clamp_(0, 1))
+    yield lambda: (x.quantile(x.view(-1)[:1], -1), x.nanquantile(x.view(-1)[:1], -1))
+    yield lambda: (x.quantile(0.5, -1), x.nanquantile(0.5, -1))
+    yield lambda: (torch.isin(x, x), torch.isin(x, 1), torch.isin(1, x))
+    yield lambda: x.repeat_interleave(torch.ones(last, dtype=torch.int64), -1)
+    yield lambda: torch.repeat_interleave(torch.ones(last, dtype=torch.int64))
+    yield lambda: (x.norm(), x.norm(2, -1), x.norm(1, (0, -1), keepdim=True), x.norm(p="fro"))
+    yield lambda: torch.ops.aten.norm.Scalar(x, 2)
+    yield lambda: torch.ops.aten.norm.ScalarOpt_dim(x, 2, [-1])
+    yield lambda: torch.ops.aten.split.sizes(x, [1, last - 1], -1)
+    yield lambda: x.tensor_split(2, -1)
+    yield lambda: torch.ops.aten.unsafe_split_with_sizes.default(x, [1, last - 1], -1)
+    yield lambda: torch.ops.aten.to.other(x, x.clone())
+    yield lambda: torch.ops.aten.to.other(x, torch.ones(1, dtype=torch.float64))
+    yield lambda: (torch.moveaxis(x, 0, -1), torch.moveaxis(x, (0,), (-1,)), torch.conj(x))
+    yield lambda: torch.ops.aten.conj.default(x)
+    yield lambda: torch.ops.aten.meshgrid.default([x.view(-1), x.view(-1)])
+    yield lambda: x.reshape_as(x.mT.contiguous())
+    yield lambda: x.mT.reshape_as(x)
+    yield lambda: x.mT.reshape_as(x.view(-1))
+    yield lambda: x.mT.reshape(-1)
+    yield lambda: x.mT.flatten()
+    yield lambda: x.mT.ravel()
+    yield lambda: torch.searchsorted(x.sort(-1)[0], x, sorter=zeros)
+    yield lambda: torch.bucketize(x, x.view(-1).sort()[0])
+    yield lambda: (x.unique(dim=0), x.unique(), x.unique_consecutive(dim=0))
+    yield lambda: torch.ops.aten.unique_dim.default(x, 0)
+    yield lambda: (x.any(), x.all(-1), x.sum(), x.sum(-1), x.mean(), x.mean(-1), x.prod(-1))
+    yield lambda: (x.max(), x.max(-1), x.amax(-1), x.argmax(-1), x.min(-1), x.amin(), x.argmin())
+    yield lambda: (x.sort(-1), x.argsort(-1), x.topk(1, -1), x.cumsum(-1), x.cumprod(-1))
+    yield lambda: (x.var(-1), x.std(), torch.var_mean(x, -1), x.logsumexp(-1), x.median())
+    yield lambda: (x.bincount(), F.one_hot(x), torch.histc(x.float()))
+    yield lambda: x.gather(-1, zeros)
     yield lambda: x.clone().index_put_((torch.tensor([0]),), x[:1])
     yield lambda: torch.index_put(x, (torch.tensor([0]),), x[:1])
     yield lambda: torch.ops.aten.slice_scatter.default(x, x[:1], 0, 0, 1)
     yield lambda: torch.ops.aten.select_scatter.default(x, x[0], 0, 0)
-    for name in ("add", "sub", "mul", "div", "eq", "ne", "lt", "le", "gt", "ge", "pow", "bitwise_and"):
+    for name in (
+        "add",
+        "sub",
+        "mul",
+        "div",
+        "eq",
+        "ne",
+        "lt",
+        "le",
+        "gt",
+        "ge",
+        "pow",
+        "bitwise_and",
+    ):
         for other in (2, 0.5, x, True):
             yield lambda n=name, o=other: getattr(x, n)(o)
             yield lambda n=name + "_", o=other: getattr(x.clone(), n)(o)
@@ -218,6 +172,62 @@ def _shapes(dtype: torch.dtype, shape: tuple[int, ...]) -> Iterator[Callable[[],
     yield lambda: torch.ops.aten.sym_numel.default(x)
     yield lambda: torch.ops.aten.sym_storage_offset.default(x)
     yield lambda: torch.ops.aten.sym_is_contiguous.default(x)
+
+
+def _matrices() -> Iterator[Callable[[], object]]:
+    """Well-conditioned matrices, for torch's own samples are few and often empty."""
+    for dtype in (torch.float32, torch.float64, torch.complex64):
+        for batch in ((), (2,)):
+            noise = torch.rand(*batch, 4, 4, dtype=dtype) / 8
+            a = noise + noise.mH + torch.eye(4, dtype=dtype)
+            b = torch.rand(*batch, 4, 2, dtype=dtype)
+            lu, pivots = torch.linalg.lu_factor(a)
+            lower = torch.linalg.cholesky(a)
+            yield lambda a=a: (a.svd(), a.svd(some=False), a.svd(compute_uv=False))
+            yield lambda b=b: (b.svd(), torch.linalg.svd(b), torch.linalg.svdvals(b))
+            yield lambda a=a: torch.linalg.svd(a, full_matrices=False)
+            yield lambda a=a: (a.qr(), torch.linalg.qr(a), torch.linalg.qr(a, "r"))
+            for order in (2, -2, 1, -1, float("inf"), "fro", "nuc"):
+                yield lambda a=a, o=order: torch.linalg.norm(a, o, dim=(-2, -1))
+                yield lambda a=a, o=order: torch.linalg.matrix_norm(a, o)
+                yield lambda a=a, o=order: torch.linalg.cond(a, o)
+                yield lambda a=a, o=order: torch.linalg.norm(a[..., 0, 0], o)
+                yield lambda a=a, o=order: torch.linalg.vector_norm(a, o)
+            yield lambda a=a: (torch.linalg.cond(a), torch.linalg.matrix_rank(a))
+            yield lambda a=a: (torch.linalg.det(a), a.det(), a.logdet(), a.slogdet())
+            yield lambda a=a: (
+                torch.linalg.slogdet(a),
+                torch.linalg.eigvals(a),
+                torch.linalg.eig(a),
+            )
+            yield lambda a=a: (torch.linalg.eigh(a), torch.linalg.eigvalsh(a))
+            yield lambda a=a: (torch.linalg.inv(a), a.inverse(), a.pinverse(), torch.linalg.pinv(a))
+            yield lambda a=a: torch.linalg.pinv(a, hermitian=True)
+            yield lambda a=a: (torch.linalg.inv_ex(a), torch.linalg.inv_ex(a, check_errors=True))
+            yield lambda a=a: (a.cholesky(), torch.linalg.cholesky(a), torch.linalg.cholesky_ex(a))
+            yield lambda a=a: torch.linalg.cholesky_ex(a, check_errors=True)
+            yield lambda l=lower, b=b: (torch.cholesky_inverse(l), torch.cholesky_solve(b, l))
+            yield lambda a=a: (torch.linalg.lu(a), torch.linalg.lu_factor(a), a.lu())
+            yield lambda a=a: torch.linalg.lu_factor_ex(a, check_errors=True)
+            yield lambda x=lu, p=pivots, b=b: torch.linalg.lu_solve(x, p, b)
+            yield lambda x=lu, p=pivots, b=b: (torch.lu_solve(b, x, p), torch.lu_unpack(x, p))
+            yield lambda a=a: (torch.linalg.ldl_factor(a), torch.linalg.ldl_factor_ex(a))
+            yield lambda a=a: torch.linalg.ldl_factor_ex(a, check_errors=True)
+            yield lambda a=a, b=b: torch.linalg.ldl_solve(*torch.linalg.ldl_factor(a), b)
+            yield lambda a=a, b=b: (torch.linalg.solve(a, b), torch.linalg.lstsq(a, b))
+            yield lambda a=a, b=b: torch.linalg.solve_ex(a, b, check_errors=True)
+            yield lambda a=a, b=b: torch.linalg.solve_triangular(a, b, upper=True)
+            yield lambda a=a, b=b: torch.triangular_solve(b, a)
+            yield lambda a=a: (torch.linalg.matrix_exp(a), torch.linalg.matrix_power(a, 3))
+            yield lambda a=a: (torch.linalg.matrix_power(a, -2), torch.linalg.matrix_power(a, 1))
+            yield lambda a=a: torch.linalg.multi_dot([a, a, a]) if a.dim() == 2 else None
+            yield lambda a=a: (torch.geqrf(a), torch.linalg.householder_product(a, a[..., 0]))
+            yield lambda a=a: (torch.trace(a), torch.kron(a, a), torch.outer(a[0], a[1]))
+    window = torch.hann_window(8) + 0.1
+    signal = torch.rand(2, 32)
+    spectrum = torch.stft(signal, 8, window=window, return_complex=True)
+    yield lambda: torch.stft(signal, 8, window=window, return_complex=True)
+    yield lambda: torch.istft(spectrum, 8, window=window)
 
 
 def _conversions() -> Iterator[Callable[[], object]]:
@@ -239,7 +249,15 @@ def _conversions() -> Iterator[Callable[[], object]]:
                     x, torch.ones(1, dtype=d)
                 )
             yield lambda x=x: x.to("cpu")
-            yield lambda x=x: (x.cpu(), x.float(), x.double(), x.half(), x.long(), x.bool(), x.int())
+            yield lambda x=x: (
+                x.cpu(),
+                x.float(),
+                x.double(),
+                x.half(),
+                x.long(),
+                x.bool(),
+                x.int(),
+            )
 
 
 def _constructors() -> Iterator[Callable[[], object]]:
@@ -267,6 +285,10 @@ def _constructors() -> Iterator[Callable[[], object]]:
             yield lambda n=n, d=dtype: torch.hann_window(n, dtype=d)
             yield lambda n=n, d=dtype: torch.hamming_window(n, dtype=d)
             yield lambda n=n, d=dtype: torch.normal(0.0, 1.0, (n,), dtype=d)
+    for rate in (torch.rand(3), torch.rand(2, 3, dtype=torch.float64)):
+        yield lambda r=rate: (torch.poisson(r), torch.binomial(r, r), torch.bernoulli(r))
+        yield lambda r=rate: (torch.normal(r, r), torch.normal(0.0, r), torch.normal(r, 1.0))
+        yield lambda r=rate: (torch.multinomial(r, 1), torch._standard_gamma(r))
 
 
 def _scalars() -> Iterator[Callable[[], object]]:
@@ -283,3 +305,5 @@ def _scalars() -> Iterator[Callable[[], object]]:
             yield lambda x=x: torch.ops.aten._functional_assert_async.msg(x, "message", x)
     for value in (True, 1, 3):
         yield lambda v=value: torch.ops.aten._assert_scalar.default(v, "message")
+        yield lambda v=value: torch.ops.aten.sym_constrain_range.default(v, min=0, max=8)
+        yield lambda v=value: torch.ops.aten.sym_constrain_range_for_size.default(v, min=0, max=8)
