@@ -39,6 +39,7 @@ class CommonSubexpression:
         memory = Memory(draft.graph)
         known: dict[object, Node] = {}
         alike: dict[object, Node] = {}
+        reached: set[str] = set()  # nodes that took in one whose results reach the caller
         for node in draft.graph.nodes:
             anywhere = _key(node, draft, None)
             first = alike.setdefault(anywhere, node)
@@ -52,8 +53,10 @@ class CommonSubexpression:
                 if first is not node:
                     draft.miss(node, f"like {first.name}, but an operand may be written in between")
                 continue
-            refusal = _refusal(node, found, memory)
+            refusal = _refusal(node, found, memory, found.name in reached)
             if refusal is None:
+                if any(memory.escapes(value) for value in node.results):
+                    reached.add(found.name)
                 draft.merge(node, found, f"computed before as %{found.results[0].name}")
             else:
                 draft.miss(node, refusal)
@@ -71,19 +74,19 @@ def _key(node: Node, draft: Draft, memory: Memory | None) -> object:
         return arg
 
     args: tuple[object, ...] = tuple(canonical(arg) for arg in node.args)
-    if lookup(node.op).commutes and len(args) > 1:
-        args = (frozenset(args[:2]), args[0] == args[1], *args[2:])
+    if lookup(node.op).commutes and len(args) == 2 and not node.kwargs:
+        args = (frozenset(args), args[0] == args[1])
     kwargs = tuple((name, canonical(arg)) for name, arg in node.kwargs)
     return node.op, args, kwargs, tuple(value.type for value in node.results)
 
 
-def _refusal(node: Node, found: Node, memory: Memory) -> str | None:
+def _refusal(node: Node, found: Node, memory: Memory, reached: bool) -> str | None:
     """Why an equal node must stay, or None."""
     if lookup(node.op).alias is not Alias.VIEW and any(
         memory.written_after(value, found) for value in (*found.results, *node.results)
     ):
         return f"like {found.name}, but one of the two may be written later"
     for mine, other in zip(node.results, found.results, strict=True):
-        if memory.escapes(mine) and memory.escapes(other):
+        if memory.escapes(mine) and (reached or memory.escapes(other)):
             return f"like {found.name}, but the caller gets both"
     return None

@@ -20,7 +20,7 @@ _TOTAL: tuple[Callable[..., Any], ...] = (
 )  # fmt: skip
 _PARTIAL: tuple[Callable[..., Any], ...] = (
     operator.truediv, operator.floordiv, operator.mod, operator.pow, operator.lshift, operator.rshift,
-    torch.sym_int, torch.sym_sqrt if hasattr(torch, "sym_sqrt") else torch._sym_sqrt,
+    torch.sym_int, torch.sym_sqrt,
     math.ceil, math.floor, math.trunc, math.sqrt,
 )  # fmt: skip
 

@@ -130,7 +130,7 @@ def _copy(tensor: torch.Tensor, storages: dict[int, torch.UntypedStorage]) -> to
     storage = tensor.untyped_storage()
     key = storage._cdata
     if key not in storages:
-        storages[key] = storage.clone()
+        storages[key] = storage.clone()  # type: ignore[no-untyped-call]
     copied = torch.empty(0, dtype=tensor.dtype).set_(
         storages[key], tensor.storage_offset(), tensor.size(), tensor.stride()
     )

@@ -20,10 +20,11 @@ _FEWEST = 5  # pairs that must have run
 def commutes(op: OpOverload, recorded: Sequence[Call], generator: torch.Generator) -> bool:
     """Whether op(a, b) is op(b, a) for real operands, every other argument left at its default.
 
-    Complex operands are left out: with Inf, add(a, b) = a + 1 * b multiplies b alone by (1 + 0j), and
-    the fused product of mul rounds one of its halves. The elements must agree bit for bit, NaN payloads aside, for every pair. Strides must agree where
-    a and b have the same shape and strides; where they do not, the result's layout follows the first
-    operand even for add, so whoever exchanges them compares the types of the results.
+    Complex operands are left out: add(a, b) = a + 1 * b multiplies b alone by (1 + 0j), which makes
+    NaN of Inf, and the fused product of mul rounds one of its halves. The elements must agree bit for
+    bit, NaN payloads aside, for every pair. Strides must agree where a and b have the same shape and
+    strides; where they do not, the result's layout follows the first operand even for add, so whoever
+    exchanges operands compares the types of the results.
     """
     names = parameters(op)
     arguments = op._schema.arguments
@@ -85,6 +86,9 @@ def _made_pairs(generator: torch.Generator) -> Iterator[tuple[torch.Tensor, torc
             yield _special(left, one, generator), _special(right, two, generator)
         square = _special((5, 5), one, generator)
         yield square, _special((5, 5), two, generator).mT
+    # isclose(a, b) allows an error relative to b: a pair on the brink tells the two orders apart.
+    brink = torch.arange(-50, 50, dtype=torch.float64) * 1e-12
+    yield torch.full((100,), 1e10, dtype=torch.float64), 1e10 * (1 + 1e-5 + brink)
     # Every pair of special values, long enough for the vectorised loop and its tail.
     for dtype in _DTYPES[:3]:
         values = torch.tensor(_SPECIAL, dtype=dtype)
@@ -92,9 +96,7 @@ def _made_pairs(generator: torch.Generator) -> Iterator[tuple[torch.Tensor, torc
         yield grid[0].reshape(-1).clone(), grid[1].reshape(-1).clone()
 
 
-def _special(
-    shape: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator
-) -> torch.Tensor:
+def _special(shape: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator) -> torch.Tensor:
     if dtype is torch.bool or not (dtype.is_floating_point or dtype.is_complex):
         low = 0 if dtype is torch.bool else -5
         return torch.randint(low, 6, shape, generator=generator).to(dtype)

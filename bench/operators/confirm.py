@@ -6,28 +6,29 @@ python -m bench.operators.confirm [--check] [--only NAME]
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch._ops import OpOverload
 
-from bench.operators import layer_programs, tensor_programs
 from bench.operators.arithmetic import arithmetic
 from bench.operators.calls import Call
 from bench.operators.evidence import Excluded
 from bench.operators.execution import Budget
 from bench.operators.exported import exported_programs
 from bench.operators.isolation import gather_all
+from bench.operators.programs import programs
 from bench.operators.record import Recorder, add_relatives, opinfo_programs
 from bench.operators.selection import why_not
 from bench.operators.table import PATH, differences, table
 
 
-def record(programs: Iterable[Callable[[], object]]) -> dict[OpOverload, list[Call]]:
-    """Calls of the candidate operators that programs make, and of their in-place and out= forms."""
+def record(sources: Iterable[Callable[[], object]]) -> dict[OpOverload, list[Call]]:
+    """Calls of the candidate operators that these programs make, and of their in-place and out= forms."""
     recorder = Recorder()
-    for program in programs:
+    for program in sources:
         recorder.run(program)
     add_relatives(recorder)
     return {op: calls for op, calls in recorder.calls.items() if why_not(op) is None}
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", metavar="NAME", help="print the evidence for one operator")
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
-    calls = record(_programs())
+    calls = record(itertools.chain(programs(), exported_programs(), opinfo_programs()))
     if options.only:
         calls = {op: made for op, made in calls.items() if str(op) == options.only}
     entries = list(arithmetic())
@@ -61,13 +62,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1 if differing else 0
     PATH.write_text(text)
     return 0
-
-
-def _programs() -> Iterable[Callable[[], object]]:
-    yield from layer_programs.programs()
-    yield from tensor_programs.programs()
-    yield from exported_programs()
-    yield from opinfo_programs()
 
 
 if __name__ == "__main__":

@@ -71,9 +71,7 @@ class Evidence:
 
     def entry(self) -> Op | Excluded:
         """The operator's line of the table, or why it has none."""
-        claimed = [
-            a.name for a in self.op._schema.arguments if a.alias_info and a.alias_info.is_write
-        ]
+        claimed = [a.name for a in self.op._schema.arguments if a.alias_info and a.alias_info.is_write]
         random = bool(self.drew) or torch.Tag.nondeterministic_seeded in self.op.tags
         written = tuple(n for n in parameters(self.op) if n in claimed or n in self.written)
         if self.ran < _FEWEST:

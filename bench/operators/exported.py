@@ -6,6 +6,8 @@ They show that what the recorder sees of eager code is what exported graphs hold
 from __future__ import annotations
 
 import contextlib
+import functools
+import io
 import itertools
 import logging
 import warnings
@@ -16,6 +18,8 @@ import torch
 from torch.testing._internal.common_methods_invocations import op_db
 from torch.testing._internal.opinfo.core import OpInfo
 from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from bench.operators.record import samples_of
 
 
 class _Sample(torch.nn.Module):
@@ -36,15 +40,12 @@ class _Sample(torch.nn.Module):
         return self._function(*args, **kwargs)
 
 
-def exported_programs(
-    infos: Iterable[OpInfo] = op_db, samples: int = 1
-) -> Iterator[Callable[[], object]]:
+def exported_programs(infos: Iterable[OpInfo] = op_db, samples: int = 1) -> Iterator[Callable[[], object]]:
     """For each of torch's operators its first samples, exported; some cannot be."""
     for info in infos:
         dtype = torch.float32 if info.supports_dtype(torch.float32, "cpu") else torch.int64
-        torch.manual_seed(0)
         try:
-            made = list(itertools.islice(info.sample_inputs("cpu", dtype), samples))
+            made = list(itertools.islice(samples_of(info, dtype), samples))
         except Exception:
             continue
         for sample in made:
@@ -52,7 +53,7 @@ def exported_programs(
             with _quiet(), contextlib.suppress(Exception):
                 program = torch.export.export(model, model.tensors(), strict=False)
                 interpreter = torch.fx.Interpreter(program.graph_module)
-                yield lambda i=interpreter, m=model: i.run(*m.tensors())
+                yield functools.partial(interpreter.run, *model.tensors())
 
 
 @contextlib.contextmanager
@@ -61,7 +62,7 @@ def _quiet() -> Iterator[None]:
     level = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import warnings
 from collections import defaultdict
@@ -34,7 +35,7 @@ _CALLS_OF_ONE_DTYPE = 40
 _CALLS = 240
 
 
-class Recorder(SchemaCheckMode):  # type: ignore[misc]
+class Recorder(SchemaCheckMode):  # type: ignore[no-untyped-call]
     """While active, notes each ATen call before it runs, at the level torch.export traces at.
 
     torch admits three kinds of mode at that level; this one poses as the schema checker.
@@ -42,7 +43,7 @@ class Recorder(SchemaCheckMode):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__()
-        self._dispatch_key = torch._C.DispatchKey.PreDispatch  # type: ignore[attr-defined]
+        self._dispatch_key = torch._C.DispatchKey.PreDispatch
         self.calls: dict[OpOverload, list[Call]] = defaultdict(list)
         self._signatures: set[str] = set()
         self._dtypes: dict[tuple[OpOverload, tuple[torch.dtype, ...]], int] = defaultdict(int)
@@ -75,22 +76,25 @@ class Recorder(SchemaCheckMode):  # type: ignore[misc]
                 return
 
 
-def opinfo_programs(
-    infos: Iterable[OpInfo] = op_db, samples: int = 40
-) -> Iterator[Callable[[], object]]:
+def samples_of(info: OpInfo, dtype: torch.dtype) -> Iterator[Any]:
+    """torch's sample inputs of an operator, the same on every call."""
+    torch.manual_seed(0)
+    yield from info.sample_inputs("cpu", dtype)  # type: ignore[no-untyped-call]
+
+
+def opinfo_programs(infos: Iterable[OpInfo] = op_db, samples: int = 40) -> Iterator[Callable[[], object]]:
     """The samples that torch tests its operators on: `samples` of float32, fewer of the others."""
     for info in infos:
         for dtype in DTYPES:
             if not info.supports_dtype(dtype, "cpu"):
                 continue
             wanted = samples if dtype is torch.float32 else max(samples // 3, 2)
-            torch.manual_seed(0)
             try:
-                made = list(itertools.islice(info.sample_inputs("cpu", dtype), wanted))
+                made = list(itertools.islice(samples_of(info, dtype), wanted))
             except Exception:
                 continue
             for sample in made:
-                yield lambda info=info, s=sample: info.op(s.input, *s.args, **s.kwargs)
+                yield functools.partial(info.op, sample.input, *sample.args, **sample.kwargs)
 
 
 def add_relatives(recorder: Recorder) -> None:

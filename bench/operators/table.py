@@ -42,9 +42,7 @@ def differences(written: str, confirmed: str) -> Iterator[str]:
 def _line(op: Op) -> str:
     commutes = "commutes" if op.commutes else "-"
     written, parameters = ",".join(op.written), ",".join(op.parameters)
-    return (
-        "\t".join((op.name, op.effect.value, op.alias.value, commutes, written, parameters)) + "\n"
-    )
+    return "\t".join((op.name, op.effect.value, op.alias.value, commutes, written, parameters)) + "\n"
 
 
 def _by_name(text: str) -> dict[str, str]:

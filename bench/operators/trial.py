@@ -23,9 +23,7 @@ class Trial:
     error: str | None  # the type of the exception, if it raised one
     digest: bytes  # of the results: types, shapes, strides and bits, NaN payloads aside
     form: str  # of the results: shapes of tensors, values of Python numbers
-    shared: tuple[
-        frozenset[str], ...
-    ]  # for each tensor result, the operands it shares storage with
+    shared: tuple[frozenset[str], ...]  # for each tensor result, the operands it shares storage with
     entangled: bool  # whether two results share storage
     written: frozenset[str]  # operands whose bytes or version counter changed
     reshaped: frozenset[str]  # operands whose shape, strides, offset, dtype or storage changed

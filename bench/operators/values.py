@@ -32,9 +32,7 @@ def assignments(call: Call, generator: torch.Generator, *, each: bool) -> Iterat
                 yield _filled(call, (place,), index, generator)
 
 
-def _filled(
-    call: Call, places: range | tuple[int, ...], index: int, generator: torch.Generator
-) -> Call:
+def _filled(call: Call, places: range | tuple[int, ...], index: int, generator: torch.Generator) -> Call:
     copied = call.copied()
     for place, (_, tensor) in enumerate(copied.tensors()):
         if place in places:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -38,15 +39,14 @@ class Variant:
 def layouts(call: Call) -> Iterator[Variant]:
     """Operands of other strides, offsets and lazy bits; and of other sizes, which may not run."""
     for change in _LAYOUTS:
-        yield Variant(change.__name__, False, lambda change=change: call.mapped(change))
+        yield Variant(change.__name__, False, partial(call.mapped, change))
     if any(argument.is_out for argument in call.op._schema.arguments):
         return  # operands of other sizes would have the out= operand resized
     tensors = [tensor for _, tensor in call.tensors()]
     sizes = dict.fromkeys(size for tensor in tensors for size in tensor.shape if size > 1)
     for old in list(sizes)[:3]:
         for new in (1, 0):
-            resize = _Resize(old, new)
-            yield Variant(f"size {new}", False, lambda resize=resize: call.mapped(resize))
+            yield Variant(f"size {new}", False, partial(call.mapped, _Resize(old, new)))
 
 
 def literals(call: Call) -> Iterator[Variant]:
@@ -71,7 +71,7 @@ def literals(call: Call) -> Iterator[Variant]:
                 yield Variant(
                     f"{name}={value}" if value is None or kind in ("bool", "float") else name,
                     guess and value is not None,
-                    lambda name=name, value=value: call.with_operand(name, value),
+                    partial(call.with_operand, name, value),
                 )
 
 

@@ -79,6 +79,27 @@ def _duplicated(case: Case) -> Callable[..., Any]:
     return program
 
 
+def _duplicated_read(case: Case) -> Callable[..., Any]:
+    """The second result is only read, so that it may be merged into the first."""
+
+    def program(*tensors: torch.Tensor) -> Any:
+        first = case.apply(*tensors)
+        second = case.apply(*tensors)
+        return first, pytree.tree_map_only(torch.Tensor, torch.clone, second)
+
+    return program
+
+
+def _dead(case: Case) -> Callable[..., Any]:
+    """The result is not used, so that it may be dropped: not a draw, nor an exception."""
+
+    def program(*tensors: torch.Tensor) -> Any:
+        case.apply(*tensors)
+        return torch.rand(2), [x.clone() for x in tensors[:1]]
+
+    return program
+
+
 def _mutated_input(case: Case) -> Callable[..., Any] | None:
     def program(x: torch.Tensor, *others: torch.Tensor) -> Any:
         first = case.apply(x, *others)
@@ -128,12 +149,14 @@ def _in_place_on_input(case: Case) -> Callable[..., Any] | None:
 VARIANTS: dict[str, Callable[[Case], Callable[..., Any] | None]] = {
     "plain": _plain,
     "duplicated": _duplicated,
+    "duplicated-read": _duplicated_read,
+    "dead": _dead,
     "mutated-input": _mutated_input,
     "mutated-clone": _mutated_clone,
     "in-place": _in_place,
     "in-place-on-input": _in_place_on_input,
 }
-GRADIENT_VARIANTS = ("plain", "duplicated", "mutated-clone", "in-place")
+GRADIENT_VARIANTS = ("plain", "duplicated", "duplicated-read", "mutated-clone", "in-place")
 """Kinds of program that are run with arguments that require grad, too, and differentiated."""
 
 

@@ -41,7 +41,7 @@ class Op:
     alias: Alias
     written: tuple[str, ...] = ()
     parameters: tuple[str, ...] = ()  # the schema's argument names, in order
-    commutes: bool = False  # in its first two operands, bit for bit
+    commutes: bool = False  # with two operands and nothing else given, bit for bit
 
 
 @cache
