@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from graphopt.errors import InvalidGraph
-from graphopt.guards.places import held, locate, split_path
+from graphopt.guards.places import held, split_path
 from graphopt.ir.graph import (
     Arg,
     Argument,
@@ -272,16 +272,15 @@ class _Emitter:
         return self.body.fx.get_attr(name)
 
     def _state(self, path: tuple[str, ...]) -> torch.fx.Node:
-        """Attributes as far as they go, then items of lists and dictionaries."""
-        attributes = 0
-        while attributes < len(path) and not isinstance(
-            held(self.model, path[:attributes]), list | tuple | dict
-        ):
-            attributes += 1
-        node = self.body.fx.get_attr(".".join(("model", *path[:attributes])))
-        for i in range(attributes, len(path)):
-            _, key = locate(self.model, path[: i + 1])
-            node = self.body.fx.call_function(operator.getitem, (node, key))
+        """Attributes as far as they go, then items of lists and dictionaries and what is in them."""
+        items = next((i for i, name in enumerate(path) if name.startswith("[")), len(path))
+        node = self.body.fx.get_attr(".".join(("model", *path[:items])))
+        for name in path[items:]:
+            if name.startswith("["):
+                key = int(name[1:-1]) if name[1:-1].isdigit() else name[1:-1]
+                node = self.body.fx.call_function(operator.getitem, (node, key))
+            else:
+                node = self.body.fx.call_function(getattr, (node, name))
         return node
 
     def _state_writes(self, outputs: tuple[Any, ...]) -> None:

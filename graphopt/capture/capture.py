@@ -8,8 +8,9 @@ import torch
 
 from graphopt.capture.program import Program
 from graphopt.capture.reader import plain_expression, read
-from graphopt.capture.tracing import Call, Trace, trace
-from graphopt.capture.watch import Watch, is_python_class
+from graphopt.capture.tracing import Call, SideEffect, Trace, trace, warmed_up
+from graphopt.capture.watch import CustomBackward, Watch, is_python_class
+from graphopt.errors import Unsupported
 from graphopt.guards import MODES, AttributeFact, Facts, ModeFact, NumberFact, StateFact, TensorFact
 from graphopt.guards.places import held, locate, modules_of, reachable, split_path
 from graphopt.ir.graph import Graph, State
@@ -35,11 +36,21 @@ def capture(
     model and the arguments are left as they were.
     """
     call = Call.of(model, args, kwargs)
-    with torch.inference_mode(False), torch.set_grad_enabled(True):
-        traced = trace(model, call, dynamic_shapes)
-    if traced.watch.reads_grad_mode and not torch.is_grad_enabled():
-        with torch.inference_mode(False), torch.set_grad_enabled(False):
-            traced = trace(model, call, dynamic_shapes)
+    try:
+        return _capture(model, call, dynamic_shapes)
+    except SideEffect as effect:
+        # Modules fill caches and settle flags on their first call: keep what they do from then on.
+        with warmed_up(model, call) as warm:
+            if not warm:
+                raise
+            try:
+                return _capture(model, call, dynamic_shapes)
+            except Unsupported:
+                raise effect from None
+
+
+def _capture(model: torch.nn.Module, call: Call, dynamic_shapes: Any) -> Program:
+    traced = _traced(model, call, dynamic_shapes)
     arguments = {
         structure.index: parameter.name
         for parameter, structure in zip(call.parameters, call.arguments, strict=True)
@@ -49,12 +60,30 @@ def capture(
     return Program(graph, traced.interface, _facts(model, call, traced, graph), constants)
 
 
+def _traced(model: torch.nn.Module, call: Call, dynamic_shapes: Any) -> Trace:
+    """Traces with gradients on, or without where the caller's mode or a custom backward asks for it."""
+
+    def run(grad: bool) -> Trace:
+        with torch.inference_mode(False), torch.set_grad_enabled(grad):
+            return trace(model, call, dynamic_shapes)
+
+    try:
+        traced = run(True)
+    except CustomBackward as refused:
+        try:
+            return run(False)
+        except Unsupported:
+            raise refused from None
+    if traced.watch.reads_grad_mode and not torch.is_grad_enabled():
+        return run(False)
+    return traced
+
+
 def _facts(model: torch.nn.Module, call: Call, traced: Trace, graph: Graph) -> Facts:
     watch = traced.watch
     inputs = {e.source.index: e.value for e in graph.inputs if not isinstance(e.source, State)
               and hasattr(e.source, "index")}  # fmt: skip
     arguments = tuple(_argument_fact(leaf, inputs[i].type, watch) for i, leaf in enumerate(call.leaves))
-    skipped = () if watch.reads_grad_mode else ("grad mode", "inference mode")
     return Facts(
         interface=traced.interface,
         arguments=arguments,
@@ -62,8 +91,17 @@ def _facts(model: torch.nn.Module, call: Call, traced: Trace, graph: Graph) -> F
         state=_state_facts(model, graph, watch),
         attributes=_attribute_facts(model, watch),
         objects=_object_paths(model, graph),
-        modes=tuple(ModeFact(mode, read()) for mode, read in MODES.items() if mode not in skipped),
+        modes=_mode_facts(watch),
     )
+
+
+def _mode_facts(watch: Watch) -> tuple[ModeFact, ...]:
+    facts = {mode: read() for mode, read in MODES.items()}
+    if watch.reads_grad_mode:
+        facts["grad mode"] = watch.grad_mode
+    else:
+        del facts["grad mode"], facts["inference mode"]
+    return tuple(ModeFact(mode, value) for mode, value in facts.items())
 
 
 def _argument_fact(leaf: Any, kind: Any, watch: Watch) -> TensorFact | NumberFact:
@@ -171,11 +209,7 @@ def _leads_to(holder: Any, name: str, value: object) -> bool:
 
 
 def _object_paths(model: torch.nn.Module, graph: Graph) -> tuple[tuple[str, ...], ...]:
-    modules = [
-        (*path, name)
-        for path, module in modules_of(model)
-        for name in module._modules
-    ]
+    modules = [(*path, name) for path, module in modules_of(model) for name in module._modules]
     closures = [
         split_path(entry.source.path)
         for entry in graph.inputs

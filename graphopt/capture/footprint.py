@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from graphopt.guards.places import reachable
+from graphopt.guards.places import modules_of, reachable
 
 _CONTAINERS = (list, dict, set, deque, OrderedDict, defaultdict)  # these exactly: a subclass may differ
 
@@ -171,7 +171,16 @@ def _children(name: str, thing: Any) -> Iterator[tuple[str, object]]:
             yield f"{name}.{key}", value
 
 
-def function_roots(name: str, function: Any) -> dict[str, object]:
+def roots_of(model: torch.nn.Module) -> dict[str, object]:
+    """The model, and the containers and objects that its functions close over or read as globals."""
+    roots: dict[str, object] = {"model": model}
+    forwards = {type(module).forward: None for _, module in modules_of(model)}
+    for forward in (*forwards, vars(model).get("function")):
+        roots.update(_function_roots(getattr(forward, "__qualname__", type(forward).__name__), forward))
+    return roots
+
+
+def _function_roots(name: str, function: Any) -> dict[str, object]:
     """The containers and objects that a Python function closes over or reads as globals, by name."""
     roots: dict[str, object] = {}
     pending = [(name, function)]
@@ -203,7 +212,7 @@ class Preserved:
     """A model whose contents and Python state are as before once the block ends, whatever ran in it."""
 
     def __init__(self, model: torch.nn.Module) -> None:
-        self._python = PythonState({"model": model})
+        self._python = PythonState(roots_of(model))
         reached = [thing for _, thing in reachable(model) if isinstance(thing, torch.Tensor)]
         with torch.no_grad():
             self._contents = [(tensor, tensor.detach().clone()) for tensor in reached]

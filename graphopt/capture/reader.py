@@ -62,9 +62,7 @@ def _sources(
     trained: set[object],
 ) -> list[Source]:
     sources: list[Source] = []
-    places = {
-        _identity(thing): path for path, thing in reachable(model) if isinstance(thing, torch.Tensor)
-    }
+    places = {_identity(thing): path for path, thing in reachable(model) if isinstance(thing, torch.Tensor)}
     arguments = 0
     for spec in program.graph_signature.input_specs:
         target = (spec.target or "").removeprefix(_MODEL)

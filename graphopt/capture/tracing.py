@@ -16,11 +16,17 @@ from typing import Any
 import torch
 from torch.export import ExportedProgram
 
-from graphopt.capture.footprint import MISSING, Change, GlobalState, PythonState, function_roots
-from graphopt.capture.watch import Watch, user_line
-from graphopt.errors import Error, Unsupported
+from graphopt.capture.footprint import (
+    MISSING,
+    Change,
+    GlobalState,
+    Preserved,
+    PythonState,
+    roots_of,
+)
+from graphopt.capture.watch import Watch
+from graphopt.errors import Unsupported
 from graphopt.guards import find_hook
-from graphopt.guards.places import modules_of
 from graphopt.ir.structure import (
     Const,
     Container,
@@ -176,7 +182,7 @@ class _Flat(torch.nn.Module):
         for change in state.changes():
             slot = slots.get(id(change.holder))
             if slot is None or not isinstance(change.after, torch.Tensor) or change.before is MISSING:
-                self._watch.refuse(_side_effect(change), _SIDE_EFFECT_REMEDY)
+                self._watch.refuse(_side_effect(change), _SIDE_EFFECT_REMEDY, SideEffect)
                 return
             path, kind = slot
             yield StateWrite(path, str(change.key), kind, flattening.take(change.after))
@@ -209,10 +215,20 @@ def _tensor_names(model: torch.nn.Module) -> dict[int, str]:
 
 
 def _shallow(container: Container) -> tuple[Any, ...]:
-    """The contents with inner objects by number alone: each object answers for its own contents."""
-    return container.keys, tuple(
-        Known(item.ident) if isinstance(item, Container) else item for item in container.items
-    )
+    """The contents with inner objects by number alone: each object answers for its own contents. The
+    parts of an object that is made by its reducer are new at each look, and go in whole."""
+    inner = _deep if container.form == "reduced" else _by_number
+    return container.keys, tuple(map(inner, container.items))
+
+
+def _by_number(structure: Structure) -> Structure:
+    return Known(structure.ident) if isinstance(structure, Container) else structure
+
+
+def _deep(structure: Structure) -> Any:
+    if not isinstance(structure, Container):
+        return structure
+    return structure.form, structure.kind, structure.keys, tuple(map(_deep, structure.items))
 
 
 _SIDE_EFFECT_REMEDY = "return the value, register a buffer, or move the effect out of forward"
@@ -249,6 +265,28 @@ class ExportRefused(Unsupported):
     """torch.export itself refused."""
 
 
+class SideEffect(Unsupported):
+    """Forward changes Python state."""
+
+
+@contextlib.contextmanager
+def warmed_up(model: torch.nn.Module, call: Call) -> Iterator[bool]:
+    """The model as its first call leaves it, put back when the block ends; False where it cannot run."""
+    world = GlobalState()
+    with Preserved(model):
+        try:
+            with torch.no_grad(), _quiet(), contextlib.redirect_stdout(io.StringIO()):
+                leaves = [leaf.detach().clone() if torch.is_tensor(leaf) else leaf for leaf in call.leaves]
+                args, kwargs, _ = call.replay(tuple(leaves))
+                model(*args, **kwargs)
+            ran = True
+        except Exception:
+            ran = False
+        finally:
+            world.restore()
+        yield ran
+
+
 def _trace(model: torch.nn.Module, call: Call, dynamic_shapes: Any, watch: Watch) -> Trace:
     hook = find_hook(model)
     if hook is not None:
@@ -258,10 +296,7 @@ def _trace(model: torch.nn.Module, call: Call, dynamic_shapes: Any, watch: Watch
     shapes = call.dynamic(dynamic_shapes)
     interfaces: list[Interface] = []
     flat = _Flat(model, call, watch, interfaces.append)
-    roots: dict[str, object] = {"model": model}
-    for forward in _forwards(model):
-        roots.update(function_roots(getattr(forward, "__qualname__", type(forward).__name__), forward))
-    python, world = PythonState(roots), GlobalState()
+    python, world = PythonState(roots_of(model)), GlobalState()
     output = io.StringIO()
     error: Exception | None = None
     program: ExportedProgram | None = None
@@ -280,7 +315,7 @@ def _trace(model: torch.nn.Module, call: Call, dynamic_shapes: Any, watch: Watch
     if error is not None:
         raise _refusal(error) from error
     if changes:
-        raise Unsupported(_side_effect(changes[0]), remedy=_SIDE_EFFECT_REMEDY, where=_where(model))
+        raise SideEffect(_side_effect(changes[0]), remedy=_SIDE_EFFECT_REMEDY, where=_where(model))
     if effects:
         raise Unsupported(
             f"forward changes {effects[0]}", remedy="move it out of forward", where=_where(model)
@@ -291,12 +326,6 @@ def _trace(model: torch.nn.Module, call: Call, dynamic_shapes: Any, watch: Watch
         )
     assert program is not None
     return Trace(program, interfaces[-1], watch)
-
-
-def _forwards(model: torch.nn.Module) -> list[Callable[..., Any]]:
-    own = vars(model).get("function")
-    kinds = {type(module).forward: None for _, module in modules_of(model)}
-    return [*kinds, own] if own is not None else list(kinds)
 
 
 def _where(model: torch.nn.Module) -> str:
@@ -342,6 +371,3 @@ def _line_of(error: BaseException) -> str:
             found = f"{code.co_filename}:{trace.tb_lineno}, in {code.co_name}"
         trace = trace.tb_next
     return found
-
-
-__all__ = ["Call", "Error", "Trace", "trace", "user_line"]

@@ -20,6 +20,11 @@ from graphopt.errors import Unsupported
 from graphopt.guards.places import modules_of
 from graphopt.ir.literal import SCALARS
 
+
+class CustomBackward(Unsupported):
+    """A custom backward would be lost."""
+
+
 _TORCH = str(Path(torch.__file__).parent)
 _HERE = str(Path(__file__).parent.parent)
 
@@ -120,14 +125,15 @@ class Watch(TorchFunctionMode):
         self.reads_grad = False
         self.reads_offset = False
         self.reads_grad_mode = False
+        self.grad_mode = torch.is_grad_enabled()
         self.attributes: dict[tuple[int, str], tuple[object, object]] = {}
         self._undone: list[tuple[Any, str, Any]] = []
         self._data: list[torch.Tensor] = []
         self._originals: dict[int, tuple[torch.Tensor, torch.Tensor, int]] = {}
 
-    def refuse(self, what: str, remedy: str = _REMEDY) -> None:
+    def refuse(self, what: str, remedy: str = _REMEDY, kind: type[Unsupported] = Unsupported) -> None:
         """Raises Unsupported at the user's line, and remembers it in case the tracer swallows it."""
-        error = Unsupported(what, remedy=remedy, where=user_line())
+        error = kind(what, remedy=remedy, where=user_line())
         self.refusal = self.refusal or error
         raise error
 
@@ -247,15 +253,17 @@ class Watch(TorchFunctionMode):
 
         def watched(setup_context: Any) -> bool:
             call = sys._getframe(1).f_locals
-            if torch.is_grad_enabled() and any(
-                isinstance(a, torch.Tensor) and a.requires_grad for a in call["args"]
-            ):
+            if call["cls"].__module__ == "torch._library.autograd":  # stays inside its operator
+                return asked(setup_context)
+            wants_grad = any(isinstance(a, torch.Tensor) and a.requires_grad for a in call["args"])
+            if torch.is_grad_enabled() and wants_grad:
                 self.refuse(
                     f"the custom backward of {call['cls'].__qualname__} would be lost",
-                    "optimise without gradients (requires_grad_(False) on the parameters), or write it as "
-                    "a torch.library operator",
+                    "call it under torch.no_grad(), or write it as a torch.library operator",
+                    CustomBackward,
                 )
-            self.reads_grad = self.reads_grad_mode = True
+            self.reads_grad_mode = True
+            self.reads_grad = self.reads_grad or torch.is_grad_enabled()
             return asked(setup_context)
 
         return watched
@@ -301,7 +309,8 @@ def _method(kind: type, name: str) -> Callable[..., Any]:
 
 def is_python_class(kind: type) -> bool:
     """Whether a class was made by a class statement, so that its attribute reads can be watched."""
-    return bool(kind.__flags__ & (1 << 9))  # Py_TPFLAGS_HEAPTYPE
+    heap, immutable = 1 << 9, 1 << 8  # Py_TPFLAGS_HEAPTYPE, Py_TPFLAGS_IMMUTABLETYPE
+    return bool(kind.__flags__ & heap) and not kind.__flags__ & immutable
 
 
 def _attribute_classes(model: torch.nn.Module) -> list[type]:

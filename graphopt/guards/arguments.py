@@ -13,7 +13,6 @@ from graphopt.ir.literal import Lit
 from graphopt.ir.structure import Const, Container, Known, Leaf, Opaque, Structure, reduce_object
 from graphopt.ir.types import Dim
 
-
 PLAIN = (torch.Tensor, torch.nn.Parameter)  # interchangeable in a graph
 
 

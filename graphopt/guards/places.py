@@ -29,8 +29,9 @@ def split_path(path: str) -> Path:
 def locate(thing: Any, path: Path) -> tuple[Any, Any]:
     """The container that owns what a path leads to, and its key there: `container[key]` is the thing.
 
-    A path goes from a model through sub-modules, parameters, attributes, dictionary keys, list indices
-    and variables that functions read ("closure x", "global x"). Raises KeyError where it leads nowhere.
+    A path goes from a model through sub-modules, parameters and attributes by name, through lists and
+    dictionaries as "[0]" and "[key]", and to variables that functions read as "closure x" and
+    "global x". Raises KeyError where it leads nowhere.
     """
     container, key = _step(thing, path[0])
     for name in path[1:]:
@@ -48,14 +49,16 @@ def held(model: torch.nn.Module, path: Path) -> Any:
 
 def _step(thing: Any, name: str) -> tuple[Any, Any]:
     thing = getattr(thing, "__func__", thing)
-    if isinstance(thing, list | tuple):
-        return thing, int(name)
-    if type(thing) is dict:
-        return thing, name
+    if name.startswith("["):
+        if isinstance(thing, list | tuple) and int(name[1:-1]) < len(thing):
+            return thing, int(name[1:-1])
+        if isinstance(thing, dict) and name[1:-1] in thing:
+            return thing, name[1:-1]
+        raise KeyError(name)
     if isinstance(thing, types.FunctionType):
         kind, _, variable = name.partition(" ")
         return (_Cells(thing), variable) if kind == "closure" else (thing.__globals__, variable)
-    own = vars(thing)
+    own = getattr(thing, "__dict__", {})
     if isinstance(thing, torch.nn.Module):
         for slot in ("_modules", "_parameters", "_buffers"):
             if name in own[slot]:
@@ -91,9 +94,9 @@ def modules_of(model: torch.nn.Module) -> Iterator[tuple[Path, torch.nn.Module]]
 def _children(thing: Any) -> Iterator[tuple[str, Any]]:
     thing = getattr(thing, "__func__", thing)
     if isinstance(thing, list | tuple):
-        yield from ((str(i), child) for i, child in enumerate(thing))
+        yield from ((f"[{i}]", child) for i, child in enumerate(thing))
     elif type(thing) is dict:
-        yield from ((key, child) for key, child in thing.items() if isinstance(key, str))
+        yield from ((f"[{key}]", child) for key, child in thing.items() if _fits_a_path(key))
     elif isinstance(thing, types.FunctionType):
         yield from _variables(thing)
     elif isinstance(thing, torch.nn.Module):
@@ -104,6 +107,10 @@ def _children(thing: Any) -> Iterator[tuple[str, Any]]:
             yield "forward", type(thing).forward
     elif _opens(thing):
         yield from vars(thing).items()
+
+
+def _fits_a_path(key: object) -> bool:
+    return isinstance(key, str) and not set(key) & set(".[]")
 
 
 def _is_machinery(name: str, child: Any) -> bool:
@@ -156,5 +163,7 @@ def find_hook(model: torch.nn.Module) -> str | None:
         for name in _HOOKS:
             hooks = vars(module).get(name) or {}
             if any(getattr(hook, "__module__", "") not in _CHECKING for hook in hooks.values()):
-                return f"a hook ({name.removeprefix('_').removesuffix('s')}) on {'.'.join(path) or 'the model'}"
+                return (
+                    f"a hook ({name.removeprefix('_').removesuffix('s')}) on {'.'.join(path) or 'the model'}"
+                )
     return None

@@ -28,6 +28,18 @@ class Surroundings:
     """The facts bound to one model."""
 
     def __init__(self, facts: Facts, model: torch.nn.Module) -> None:
+        self._facts, self._model = facts, model
+        self._missing: str | None = None  # a path that leads nowhere yet: the first call may make it
+        self._bind()
+
+    def _bind(self) -> None:
+        try:
+            self._find(self._facts, self._model)
+            self._missing = None
+        except KeyError as error:
+            self._missing = str(error.args[0])
+
+    def _find(self, facts: Facts, model: torch.nn.Module) -> None:
         self._modes = [(MODES[fact.mode], fact) for fact in facts.modes]
         self._holders: list[Any] = []
         self._keys: list[Any] = []
@@ -49,7 +61,6 @@ class Surroundings:
         self._strides = [fact.strides for fact in facts.state]
         self._grads = [fact.requires_grad for fact in facts.state if fact.requires_grad is not None]
         self._devices = [fact.device for fact in facts.state]
-        self._model = model
         self._seen_hooks = -1
 
     def _entry(self, holder: Any, key: Any, value: object, path: Path) -> None:
@@ -60,6 +71,10 @@ class Surroundings:
 
     def hold(self) -> bool:
         """Whether every fact holds."""
+        if self._missing is not None:
+            self._bind()
+            if self._missing is not None:
+                return False
         if torch.utils.hooks.RemovableHandle.next_id != self._seen_hooks and not self._hooks_unchanged():
             return False
         for read, fact in self._modes:
@@ -102,6 +117,8 @@ class Surroundings:
 
     def violation(self) -> str:
         """A sentence that names the first fact that does not hold."""
+        if self._missing is not None:
+            return f"{self._missing} is not there"
         hook = find_hook(self._model)
         if hook is not None:
             return f"{hook} was registered after capture"

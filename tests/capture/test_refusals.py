@@ -62,19 +62,39 @@ class Appends(Counts):
         return x + 1
 
 
-class Adds(Counts):
+class Settles(Counts):
+    """Fills a cache and a flag on its first call."""
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        self.new = x
-        return x + 1
+        if self.calls == 0:
+            self.table = torch.arange(4.0)
+            self.options = {"scale": 2.0}
+            self.calls = 1
+        return x * self.table * self.options["scale"]
 
 
-@pytest.mark.parametrize(("kind", "name"), [(Counts, "calls"), (Appends, "seen"), (Adds, "new")])
+def test_what_the_first_call_settles_is_kept_from_the_second_call_on() -> None:
+    model = Settles()
+    opt = graphopt.optimize(model, (X,), on_guard="error")
+    assert model.calls == 0
+    assert not hasattr(model, "table")
+    with pytest.raises(graphopt.GuardError):
+        opt(X)
+    model(X)
+    assert torch.equal(opt(X), model(X))
+    model.table = torch.zeros(4)
+    assert torch.equal(opt(X), model(X))
+    model.options["scale"] = 3.0
+    with pytest.raises(graphopt.GuardError, match="scale"):
+        opt(X)
+
+
+@pytest.mark.parametrize(("kind", "name"), [(Counts, "calls"), (Appends, "seen")])
 def test_python_state_that_forward_changes_is_refused_and_put_back(kind: Any, name: str) -> None:
     model = kind()
     assert name in refusal(model)
     assert model.calls == 0
     assert model.seen == []
-    assert not hasattr(model, "new")
 
 
 def test_a_global_or_closed_over_list_that_forward_fills_is_refused() -> None:
@@ -130,12 +150,16 @@ class Doubled(torch.autograd.Function):
         return gradient * 100
 
 
-def test_a_custom_backward_is_refused_where_gradients_are_wanted() -> None:
-    assert "backward" in refusal(Doubled.apply, X.clone().requires_grad_())
-    opt = graphopt.optimize(lambda x: Doubled.apply(x), (X,), on_guard="error")
-    assert torch.equal(opt(X), X * 2)
-    with pytest.raises(graphopt.GuardError, match="requires_grad"):
-        opt(X.clone().requires_grad_())
+def test_a_custom_backward_is_left_to_the_original() -> None:
+    leaf, apply = X.clone().requires_grad_(), Doubled.apply
+    for program in (Doubled.apply, lambda x: apply(x) + 1):
+        opt = graphopt.optimize(program, (leaf,))
+        with torch.no_grad():
+            assert opt.module.violation((leaf,), {}) == ""
+            assert torch.equal(opt(leaf), program(leaf))
+        with pytest.warns(UserWarning, match="grad mode"):
+            (gradient,) = torch.autograd.grad(opt(leaf).sum(), leaf)
+        assert torch.equal(gradient, torch.full_like(X, 100))
 
 
 PROGRAMS: dict[str, Callable[[torch.Tensor], Any]] = {
