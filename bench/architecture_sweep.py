@@ -16,6 +16,7 @@ import logging
 import multiprocessing
 import os
 import platform
+import subprocess
 import sys
 import time
 import traceback
@@ -92,6 +93,13 @@ def _prepare() -> None:
     torch.export.export(nn.Linear(2, 2), (torch.ones(2, 2),), strict=False)
 
 
+def _commit() -> str:
+    """The checkout's commit, with a plus where tracked files differ from it; empty outside git."""
+    command = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    return answer.stdout.strip()
+
+
 def _environment() -> Environment:
     from importlib.metadata import version
 
@@ -100,6 +108,7 @@ def _environment() -> Environment:
     return Environment(
         command="python -m " + " ".join(["bench.architecture_sweep", *sys.argv[1:]]),
         date=time.strftime("%Y-%m-%d"),
+        commit=_commit(),
         python=platform.python_version(),
         torch=torch.__version__,
         transformers=version("transformers"),
@@ -148,9 +157,7 @@ def main() -> None:
     for number, architecture in enumerate(chosen, 1):
         row = run_apart(architecture, only_export, options.limit, options.log)
         rows.append(row)
-        print(
-            f"{number}/{len(chosen)} {row.name} ({row.seconds:.1f} s): {_status(row)}", flush=True
-        )
+        print(f"{number}/{len(chosen)} {row.name} ({row.seconds:.1f} s): {_status(row)}", flush=True)
     environment = _environment()
     if options.json:
         report = {

@@ -31,6 +31,8 @@ class Environment:
 
     command: str
     date: str
+    commit: str
+    """Of the checkout, with a plus where files were changed; empty outside git."""
     python: str
     torch: str
     transformers: str
@@ -194,8 +196,9 @@ def markdown(rows: list[Row], environment: Environment) -> str:
     page = [
         "# Architectures",
         "",
-        f"Made by `{e.command}` on {e.date}: Python {e.python}, torch {e.torch}, transformers "
-        f"{e.transformers}, torch_geometric {e.torch_geometric}, peft {e.peft}; {e.machine}, "
+        f"Made by `{e.command}` on {e.date} at commit {e.commit or '(none)'}: Python {e.python}, "
+        f"torch {e.torch}, transformers {e.transformers}, torch_geometric {e.torch_geometric}, "
+        f"peft {e.peft}; {e.machine}, "
         f"{e.cores} cores, {e.threads} thread.",
         "",
         "*same*: outputs, dtypes, strides, sharing, inputs after the call, gradients, buffers and "

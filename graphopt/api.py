@@ -12,7 +12,7 @@ from graphopt.capture import Program, as_module, capture
 from graphopt.capture.archive import save_program
 from graphopt.catalog import choose
 from graphopt.diff import diff_text
-from graphopt.errors import Error
+from graphopt.errors import Error, Unsupported
 from graphopt.export import export_program
 from graphopt.ir.graph import Graph
 from graphopt.module import OptimizedModule, Policy
@@ -129,7 +129,9 @@ def optimize(
 
     def capture_and_rewrite(call_args: tuple[Any, ...], call_kwargs: dict[str, Any]) -> Program:
         program = capture(original, call_args, call_kwargs, dynamic_shapes)
+        _confirm_path(program, original, call_args, call_kwargs, seed)
         outcome = run_passes(program.graph, chosen)
+        training = run_passes(program.graph, chosen, gradients=True).graph
         record.before, record.after = program.graph, outcome.graph
         record.report = Report(
             before=Size.of(program.graph),
@@ -138,7 +140,9 @@ def optimize(
             missed=outcome.missed,
             passes=tuple(one.name for one in chosen),
         )
-        rewritten = replace(program, graph=outcome.graph)
+        rewritten = replace(
+            program, graph=outcome.graph, training=None if training == outcome.graph else training
+        )
         if verify:
             record.report = _verified(record.report, original, rewritten, call_args, call_kwargs, seed)
         return rewritten
@@ -151,6 +155,26 @@ def optimize(
     if record.report is not None and not record.report.accepted:
         module.retire()
     return Optimized(module, record)
+
+
+def _confirm_path(
+    program: Program,
+    original: torch.nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    seed: int,
+) -> None:
+    """Where eager's own path depends on data, the path that forward takes when exported stands for it,
+    provided that it gives the same bits on the example."""
+    if program.path == "eager":
+        return
+    module = OptimizedModule(original, (program,), Policy("error", None))
+    verdict = compare_programs(original, module, args, kwargs, seed)
+    if verdict.equivalent is False:
+        raise Unsupported(
+            f"forward depends on data, and computes something else when it is exported: {verdict.evidence}",
+            remedy="make the branch on values a branch on arguments, or use torch.cond",
+        )
 
 
 def _verified(

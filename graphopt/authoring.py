@@ -2,6 +2,7 @@
 
 from typing import Protocol, runtime_checkable
 
+from graphopt.analysis.gradients import differentiable
 from graphopt.analysis.memory import Memory
 from graphopt.draft import Claim, Draft
 from graphopt.ir.graph import Arg, Graph, Node, Sequence, Value, values_in
@@ -36,6 +37,7 @@ __all__ = [
     "Sequence",
     "TensorType",
     "Value",
+    "differentiable",
     "effect_of",
     "lookup",
     "print_node",

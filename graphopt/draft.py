@@ -42,11 +42,13 @@ class Missed:
 class Draft:
     """A graph under edit by one pass at a time.
 
-    `graph` is the graph as the current pass found it; edits show in the next pass's graph.
+    `graph` is the graph as the current pass found it; edits show in the next pass's graph. With
+    `gradients`, the result must give the same bits of every gradient too.
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, gradients: bool = False) -> None:
         self.graph = graph
+        self.gradients = gradients
         self.steps: list[Step] = []
         self.missed: list[Missed] = []
         self._pass_name = ""

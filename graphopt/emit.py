@@ -173,11 +173,17 @@ class _Body:
 
 
 def finished(root: torch.nn.Module, graph: torch.fx.Graph) -> torch.fx.GraphModule:
-    """A GraphModule without the items that nothing reads."""
+    """A GraphModule with the children and buffers of `root`, without the items that nothing reads."""
     for node in reversed(graph.nodes):
         if node.target is operator.getitem and not node.users:
             graph.erase_node(node)
-    return torch.fx.GraphModule(root, graph)
+    module = torch.fx.GraphModule(torch.nn.Module(), torch.fx.Graph())
+    for name, child in root.named_children():
+        module.add_module(name, child)  # as it is: given a root, GraphModule copies skeletons
+    for name, constant in root.named_buffers(recurse=False):
+        module.register_buffer(name, constant, persistent=False)
+    module.graph = graph
+    return module
 
 
 class _Emitter:
@@ -210,9 +216,7 @@ class _Emitter:
         outputs = tuple(self.body.arg(output) for output in self.graph.outputs)
         self._state_writes(outputs)
         self.body.fx.output(self._result(values, outputs))
-        module = finished(self.root, self.body.fx)
-        module.model = self.model  # GraphModule copied a skeleton; the state is the model's own
-        return module
+        return finished(self.root, self.body.fx)
 
     def _parameters(self) -> list[torch.fx.Node]:
         made: list[torch.fx.Node] = []

@@ -25,6 +25,16 @@ class Variant:
         self.guard = Guard(program.facts, model)
         self.graph_module = emit(program.graph, program.interface, program.constants, model)
         self.run: Callable[..., Any] = self.graph_module.forward
+        if program.training is not None:
+            with_gradients = emit(program.training, program.interface, program.constants, model)
+            self.run = _by_grad_mode(self.run, with_gradients.forward)
+
+
+def _by_grad_mode(without: Callable[..., Any], with_gradients: Callable[..., Any]) -> Callable[..., Any]:
+    def run(*args: Any, **kwargs: Any) -> Any:
+        return (with_gradients if torch.is_grad_enabled() else without)(*args, **kwargs)
+
+    return run
 
 
 @dataclass
@@ -70,7 +80,7 @@ class OptimizedModule(torch.nn.Module):
     def _forward_in_compiler(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         for variant in self._variants:
             if self._original.training == variant.training and variant.guard.arguments_hold(args, kwargs):
-                return variant.graph_module(*args, **kwargs)
+                return variant.run(*args, **kwargs)
         return self._original(*args, **kwargs)
 
     def _without_variant(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -20,12 +20,13 @@ class Outcome:
     missed: tuple[Missed, ...]
 
 
-def run_passes(graph: Graph, passes: Sequence[Pass]) -> Outcome:
-    """Runs the passes in order, round after round, to the fix-point.
+def run_passes(graph: Graph, passes: Sequence[Pass], gradients: bool = False) -> Outcome:
+    """Runs the passes in order, round after round, to the fix-point; with `gradients`, for a graph that
+    gives the same gradients bit for bit.
 
     Raises PassError, naming the pass, where one raises or leaves an invalid graph.
     """
-    draft = Draft(graph)
+    draft = Draft(graph, gradients)
     for _ in range(MAX_ROUNDS if passes else 0):
         before = len(draft.steps)
         draft.missed.clear()

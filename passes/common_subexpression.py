@@ -10,6 +10,7 @@ from graphopt.authoring import (
     Node,
     Sequence,
     Value,
+    differentiable,
     effect_of,
     lookup,
 )
@@ -25,10 +26,10 @@ class CommonSubexpression:
 
     *Refuses*: operators that draw random numbers, write, or are not confirmed; operands written in
     between; results written later (the two would change together); two results that both reach the
-    caller (who would see one storage where eager gives two).
+    caller (who would see one storage where eager gives two); where gradients are wanted, results that
+    one may flow through (the sum of two gradients would round differently).
 
-    *Claim*: BITWISE. Gradients that flow through both are added in another order, and may round
-    differently.
+    *Claim*: BITWISE.
     """
 
     name = "common-subexpression"
@@ -37,6 +38,7 @@ class CommonSubexpression:
     def run(self, draft: Draft) -> None:
         """Visits the nodes in order; each joins the first equal node that may take it."""
         memory = Memory(draft.graph)
+        through = differentiable(draft.graph) if draft.gradients else frozenset()
         known: dict[object, Node] = {}
         alike: dict[object, Node] = {}
         reached: set[str] = set()  # nodes that took in one whose results reach the caller
@@ -54,6 +56,8 @@ class CommonSubexpression:
                     draft.miss(node, f"like {first.name}, but an operand may be written in between")
                 continue
             refusal = _refusal(node, found, memory, found.name in reached)
+            if refusal is None and any(value.name in through for value in node.results):
+                refusal = f"like {found.name}, but gradients may flow through both"
             if refusal is None:
                 if any(memory.escapes(value) for value in node.results):
                     reached.add(found.name)

@@ -34,9 +34,10 @@ def gather(op: OpOverload, calls: Sequence[Call], budget: Budget = Budget()) -> 
     evidence = Evidence(op)
     rng = random.Random(zlib.crc32(str(op).encode()))
     generator = torch.Generator().manual_seed(rng.randrange(2**31))
-    recorded = varied(calls, budget.calls)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        running = [call for call in calls if attempt(call, 1).error is None]
+        recorded = varied(running, budget.calls)
         for index, call in enumerate(recorded):
             _try_values(evidence, call, generator, each=index < budget.each)
             evidence.add(call, *(attempt(call, seed, grad=True) for seed in (1, 2)))

@@ -98,7 +98,10 @@ def opinfo_programs(infos: Iterable[OpInfo] = op_db, samples: int = 40) -> Itera
 
 
 def add_relatives(recorder: Recorder) -> None:
-    """Adds calls of other overloads, in-place and out= among them, that take the same operands."""
+    """Adds calls of other overloads, in-place and out= among them, on the same operands.
+
+    They are not tried: some cannot run, and some kill the process.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for op, calls in list(recorder.calls.items()):
@@ -107,7 +110,6 @@ def add_relatives(recorder: Recorder) -> None:
                     with contextlib.suppress(Exception):
                         made = _relative_call(relative, call)
                         if made is not None:
-                            made.copied().run()
                             recorder.note(made)
 
 

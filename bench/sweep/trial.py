@@ -52,6 +52,7 @@ class Trial:
     args: tuple[Any, ...]
     other_args: tuple[Any, ...] | None = None
     backward: bool = False
+    gradient_tolerance: float = GRADIENT_TOLERANCE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -250,7 +251,7 @@ def _attempt(
     if left is not None or not torch.equal(before[1], torch.get_rng_state()):
         return "trace", candidate.changed, left or "the random state moved"
 
-    tolerance = GRADIENT_TOLERANCE if passes == "default" else 0.0
+    tolerance = trial.gradient_tolerance if passes == "default" else 0.0
     watched = candidate.module if module is not None else None
     for number, (values, wanted) in enumerate(zip(_calls(trial), expected, strict=True), start=1):
         got = observe(candidate.call, copy_arguments(values)[0], module=watched, backward=trial.backward)

@@ -11,7 +11,16 @@ from graphopt.capture.reader import plain_expression, read
 from graphopt.capture.tracing import Call, SideEffect, Trace, trace, warmed_up
 from graphopt.capture.watch import CustomBackward, Watch, is_python_class
 from graphopt.errors import Unsupported
-from graphopt.guards import MODES, AttributeFact, Facts, ModeFact, NumberFact, StateFact, TensorFact
+from graphopt.guards import (
+    MODES,
+    AttributeFact,
+    Facts,
+    ModeFact,
+    NumberFact,
+    StateFact,
+    TensorFact,
+    forward_hooks,
+)
 from graphopt.guards.places import held, locate, modules_of, reachable, split_path
 from graphopt.ir.graph import Graph, State
 from graphopt.ir.literal import SCALARS, Lit
@@ -57,7 +66,8 @@ def _capture(model: torch.nn.Module, call: Call, dynamic_shapes: Any) -> Program
         if isinstance(structure, Leaf)
     }
     graph, constants = read(traced.program, model, arguments, traced.watch.trained)
-    return Program(graph, traced.interface, _facts(model, call, traced, graph), constants)
+    facts = _facts(model, call, traced, graph)
+    return Program(graph, traced.interface, facts, constants, path=traced.path)
 
 
 def _traced(model: torch.nn.Module, call: Call, dynamic_shapes: Any) -> Trace:
@@ -92,6 +102,7 @@ def _facts(model: torch.nn.Module, call: Call, traced: Trace, graph: Graph) -> F
         attributes=_attribute_facts(model, watch),
         objects=_object_paths(model, graph),
         modes=_mode_facts(watch),
+        hooks=forward_hooks(model),
     )
 
 
@@ -175,10 +186,14 @@ def _state_facts(model: torch.nn.Module, graph: Graph, watch: Watch) -> tuple[St
 
 def _attribute_facts(model: torch.nn.Module, watch: Watch) -> tuple[AttributeFact, ...]:
     """Constants that forward was seen to read, and those that its functions close over."""
-    paths = {id(thing): path for path, thing in reachable(model)}
+    paths = {
+        id(attributes): path
+        for path, thing in reachable(model)
+        if type(attributes := getattr(thing, "__dict__", None)) is dict
+    }
     found: dict[tuple[str, ...], Lit] = {}
     for (holder_id, name), (holder, value) in watch.attributes.items():
-        if holder_id in paths and paths[holder_id] is not None:
+        if holder_id in paths:
             path = (*paths[holder_id], name)
             if _leads_to(holder, name, value):
                 found[path] = Lit(value)  # type: ignore[arg-type]

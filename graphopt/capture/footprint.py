@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from graphopt.guards.hooks import forward_hook_functions
 from graphopt.guards.places import modules_of, reachable
 
 _CONTAINERS = (list, dict, set, deque, OrderedDict, defaultdict)  # these exactly: a subclass may differ
@@ -175,7 +176,7 @@ def roots_of(model: torch.nn.Module) -> dict[str, object]:
     """The model, and the containers and objects that its functions close over or read as globals."""
     roots: dict[str, object] = {"model": model}
     forwards = {type(module).forward: None for _, module in modules_of(model)}
-    for forward in (*forwards, vars(model).get("function")):
+    for forward in (*forwards, vars(model).get("function"), *forward_hook_functions(model)):
         roots.update(_function_roots(getattr(forward, "__qualname__", type(forward).__name__), forward))
     return roots
 

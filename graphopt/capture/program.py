@@ -14,6 +14,9 @@ from graphopt.ir.text import parse_graph, print_graph
 class Program:
     """A captured model. `constants` are the tensors that `graph` names as Constant inputs.
 
+    `path` tells which way forward went where it asks whether it is traced: "eager", or "exported" where
+    eager's depends on data. `training` is the graph for calls that want gradients, where it is another.
+
     It pickles as the graph's text, the interface, the facts and the constants.
     """
 
@@ -21,10 +24,21 @@ class Program:
     interface: Interface
     facts: Facts
     constants: dict[str, torch.Tensor]
+    path: str = "eager"
+    training: Graph | None = None
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _from_text, (print_graph(self.graph), self.interface, self.facts, self.constants)
+        texts = print_graph(self.graph), None if self.training is None else print_graph(self.training)
+        return _from_text, (*texts, self.interface, self.facts, self.constants, self.path)
 
 
-def _from_text(text: str, interface: Interface, facts: Facts, constants: dict[str, torch.Tensor]) -> Program:
-    return Program(parse_graph(text), interface, facts, constants)
+def _from_text(
+    text: str,
+    training: str | None,
+    interface: Interface,
+    facts: Facts,
+    constants: dict[str, torch.Tensor],
+    path: str,
+) -> Program:
+    with_gradients = None if training is None else parse_graph(training)
+    return Program(parse_graph(text), interface, facts, constants, path, with_gradients)

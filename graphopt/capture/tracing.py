@@ -26,7 +26,7 @@ from graphopt.capture.footprint import (
 )
 from graphopt.capture.watch import Watch
 from graphopt.errors import Unsupported
-from graphopt.guards import find_hook
+from graphopt.guards import backward_hook
 from graphopt.ir.structure import (
     Const,
     Container,
@@ -133,6 +133,11 @@ class Trace:
     program: ExportedProgram
     interface: Interface
     watch: Watch
+
+    @property
+    def path(self) -> str:
+        """Which way forward went: "eager" or "exported"."""
+        return "eager" if self.watch.as_eager else "exported"
 
 
 class _Flat(torch.nn.Module):
@@ -288,7 +293,7 @@ def warmed_up(model: torch.nn.Module, call: Call) -> Iterator[bool]:
 
 
 def _trace(model: torch.nn.Module, call: Call, dynamic_shapes: Any, watch: Watch) -> Trace:
-    hook = find_hook(model)
+    hook = backward_hook(model)
     if hook is not None:
         raise Unsupported(
             f"{hook} would not run in the graph", remedy="remove it, or register it on opt.module afterwards"

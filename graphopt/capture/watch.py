@@ -227,7 +227,8 @@ class Watch(TorchFunctionMode):
         def __getattribute__(owner: Any, name: str) -> object:
             value = read(owner, name)
             if type(value) in SCALARS and name not in _MACHINERY:
-                self.attributes.setdefault((id(owner), name), (owner, value))
+                # torch.export shows the model stand-ins of its sub-modules, which share their __dict__.
+                self.attributes.setdefault((id(owner.__dict__), name), (owner, value))
             return value
 
         return __getattribute__

@@ -9,8 +9,8 @@ from graphopt.guards.facts import (
     TensorFact,
 )
 from graphopt.guards.guard import Guard
+from graphopt.guards.hooks import backward_hook, forward_hooks
 from graphopt.guards.modes import MODES
-from graphopt.guards.places import find_hook
 
 __all__ = [
     "MODES",
@@ -21,5 +21,6 @@ __all__ = [
     "NumberFact",
     "StateFact",
     "TensorFact",
-    "find_hook",
+    "backward_hook",
+    "forward_hooks",
 ]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import sympy
 import torch
 
+from graphopt.guards.hooks import HookFact
 from graphopt.ir.literal import Lit
 from graphopt.ir.structure import Interface
 from graphopt.ir.types import Dim
@@ -75,3 +76,4 @@ class Facts:
     attributes: tuple[AttributeFact, ...]
     objects: tuple[tuple[str, ...], ...]  # paths where the same object must stay: sub-modules, closures
     modes: tuple[ModeFact, ...]
+    hooks: tuple[HookFact, ...]

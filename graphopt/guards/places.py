@@ -1,4 +1,4 @@
-"""Finding things in a model by the paths that facts give them, and finding hooks."""
+"""Finding things in a model by the paths that facts give them."""
 
 import contextlib
 import types
@@ -142,28 +142,3 @@ def _opens(thing: Any) -> bool:
     if isinstance(thing, list | tuple | types.FunctionType | types.MethodType) or type(thing) is dict:
         return True
     return type(getattr(thing, "__dict__", None)) is dict
-
-
-_CHECKING = ("torch.export._unlift",)  # checks the inputs of an exported program, as the guards do
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-_GLOBAL_HOOKS = (
-    "_global_forward_hooks",
-    "_global_forward_pre_hooks",
-    "_global_backward_hooks",
-    "_global_backward_pre_hooks",
-)
-
-
-def find_hook(model: torch.nn.Module) -> str | None:
-    """The first forward or backward hook on the model, its sub-modules, or all modules."""
-    for name in _GLOBAL_HOOKS:
-        if getattr(torch.nn.modules.module, name):
-            return f"the global hook {name.removeprefix('_global_')}"
-    for path, module in modules_of(model):
-        for name in _HOOKS:
-            hooks = vars(module).get(name) or {}
-            if any(getattr(hook, "__module__", "") not in _CHECKING for hook in hooks.values()):
-                return (
-                    f"a hook ({name.removeprefix('_').removesuffix('s')}) on {'.'.join(path) or 'the model'}"
-                )
-    return None

@@ -4,6 +4,7 @@ The common case runs as a few C loops (`map` over parallel lists, compared by id
 """
 
 import operator
+from collections.abc import Iterable
 from itertools import starmap
 from typing import Any
 
@@ -11,9 +12,44 @@ import torch
 
 from graphopt.guards.arguments import PLAIN, shown
 from graphopt.guards.facts import Facts
+from graphopt.guards.hooks import Hooks
 from graphopt.guards.modes import MODES
-from graphopt.guards.places import Path, find_hook, locate
+from graphopt.guards.places import Path, held, locate
 from graphopt.ir.literal import SCALARS, Lit
+
+
+class Entries:
+    """Entries of containers and what must be in them, as parallel lists."""
+
+    def __init__(self) -> None:
+        self.containers: list[Any] = []
+        self.keys: list[Any] = []
+        self.expected: list[object] = []
+        self.paths: list[Path] = []
+
+    def add(self, container: Any, key: Any, expected: object, path: Path) -> None:
+        """Adds one entry."""
+        self.containers.append(container)
+        self.keys.append(key)
+        self.expected.append(expected)
+        self.paths.append(path)
+
+    def actual(self) -> Iterable[object]:
+        """What is in the entries now."""
+        return map(operator.getitem, self.containers, self.keys)
+
+    def hold(self) -> bool:
+        """Whether each entry is the expected object, or the same constant."""
+        return all(map(operator.is_, self.actual(), self.expected)) or all(
+            starmap(_same_constant, zip(self.actual(), self.expected, strict=True))
+        )
+
+    def violation(self) -> str | None:
+        """A sentence that names the first entry that does not hold."""
+        for path, actual, expected in zip(self.paths, self.actual(), self.expected, strict=True):
+            if not _same_constant(actual, expected):
+                return f"{'.'.join(path)} is {shown(actual)}, captured with {shown(expected)}"
+        return None
 
 
 def _same_constant(actual: object, expected: object) -> bool:
@@ -25,32 +61,46 @@ def _same_constant(actual: object, expected: object) -> bool:
 
 
 class Surroundings:
-    """The facts bound to one model."""
+    """The facts bound to one model.
+
+    Containers are found once. Where one on the way to a fact was exchanged (`self.table = {}`), or is
+    made by the model's first call only, they are found again.
+    """
 
     def __init__(self, facts: Facts, model: torch.nn.Module) -> None:
         self._facts, self._model = facts, model
-        self._missing: str | None = None  # a path that leads nowhere yet: the first call may make it
+        self._modes = [(MODES[fact.mode], fact) for fact in facts.modes]
+        self._hooks = Hooks(facts.hooks, model)
+        self._missing: str | None = None
+        self._fixed: Entries | None = None
         self._bind()
 
     def _bind(self) -> None:
         try:
-            self._find(self._facts, self._model)
+            self._find()
             self._missing = None
         except KeyError as error:
             self._missing = str(error.args[0])
 
-    def _find(self, facts: Facts, model: torch.nn.Module) -> None:
-        self._modes = [(MODES[fact.mode], fact) for fact in facts.modes]
-        self._holders: list[Any] = []
-        self._keys: list[Any] = []
-        self._expected: list[object] = []
-        self._subjects: list[str] = []
-        for path in facts.objects:
-            container, key = locate(model, path)
-            self._entry(container, key, container[key], path)
-        for fact in facts.attributes:
-            self._entry(*locate(model, fact.path), fact.value.value, fact.path)
-        self._state = facts.state
+    def _find(self) -> None:
+        facts, model = self._facts, self._model
+        if self._fixed is None:
+            fixed = Entries()
+            for path in facts.objects:
+                container, key = locate(model, path)
+                fixed.add(container, key, container[key], path)
+            self._fixed = fixed
+        self._ways, self._constants = Entries(), Entries()
+        ways: dict[Path, None] = {}
+        for path in (*(fact.path for fact in facts.attributes), *(p for f in facts.state for p in f.paths)):
+            ways.update((path[:i], None) for i in range(1, len(path)))
+        for path in ways:
+            thing = held(model, path)
+            if not isinstance(thing, torch.nn.Module):  # sub-modules are among the fixed objects
+                container, key = locate(model, path)
+                self._ways.add(container, key, thing, path)
+        for attribute in facts.attributes:
+            self._constants.add(*locate(model, attribute.path), attribute.value.value, attribute.path)
         slots = [[locate(model, path) for path in fact.paths] for fact in facts.state]
         self._owners = [first[0][0] for first in slots]
         self._names = [first[0][1] for first in slots]
@@ -58,39 +108,29 @@ class Surroundings:
         self._kinds = {fact.kind for fact in facts.state} | set(PLAIN)
         self._dtypes = [fact.dtype for fact in facts.state]
         self._shapes = [fact.shape for fact in facts.state]
-        self._strides = [fact.strides for fact in facts.state]
-        self._grads = [fact.requires_grad for fact in facts.state if fact.requires_grad is not None]
         self._devices = [fact.device for fact in facts.state]
-        self._seen_hooks = -1
-
-    def _entry(self, holder: Any, key: Any, value: object, path: Path) -> None:
-        self._holders.append(holder)
-        self._keys.append(key)
-        self._expected.append(value)
-        self._subjects.append(".".join(path))
+        self._strides = [(i, fact.strides) for i, fact in enumerate(facts.state) if fact.strides is not None]
+        self._grads = [fact.requires_grad for fact in facts.state if fact.requires_grad is not None]
 
     def hold(self) -> bool:
         """Whether every fact holds."""
-        if self._missing is not None:
-            self._bind()
-            if self._missing is not None:
-                return False
-        if torch.utils.hooks.RemovableHandle.next_id != self._seen_hooks and not self._hooks_unchanged():
-            return False
         for read, fact in self._modes:
             if read() != fact.value:
                 return False
         try:
-            actual = map(operator.getitem, self._holders, self._keys)
-            if not all(map(operator.is_, actual, self._expected)) and not all(
-                starmap(
-                    _same_constant,
-                    zip(map(operator.getitem, self._holders, self._keys), self._expected, strict=True),
-                )
-            ):
-                return False
-            return self._state_holds(list(map(operator.getitem, self._owners, self._names)))
-        except (KeyError, IndexError, ValueError):
+            if self._missing is not None or not self._ways.hold():
+                self._bind()
+                if self._missing is not None:
+                    return False
+            assert self._fixed is not None
+            return (
+                self._hooks.hold()
+                and self._fixed.hold()
+                and self._constants.hold()
+                and self._state_holds(list(map(operator.getitem, self._owners, self._names)))
+            )
+        except (KeyError, IndexError):
+            self._missing = "something that was there at capture"
             return False
 
     def _state_holds(self, tensors: list[Any]) -> bool:
@@ -100,54 +140,37 @@ class Surroundings:
             and list(map(_shape_of, tensors)) == self._shapes
             and list(map(_device_of, tensors)) == self._devices
             and all(owner[name] is tensors[i] for owner, name, i in self._ties)
+            and all(tensors[i].stride() == strides for i, strides in self._strides)
             and (not self._grads or list(map(_requires_grad_of, tensors)) == self._grads)
-            and all(
-                strides is None or tensor.stride() == strides
-                for tensor, strides in zip(tensors, self._strides, strict=True)
-                if strides is not None
-            )
         )
-
-    def _hooks_unchanged(self) -> bool:
-        """Hooks take ids from one global counter: the modules are searched only when it has moved."""
-        if find_hook(self._model) is not None:
-            return False
-        self._seen_hooks = torch.utils.hooks.RemovableHandle.next_id
-        return True
 
     def violation(self) -> str:
         """A sentence that names the first fact that does not hold."""
-        if self._missing is not None:
-            return f"{self._missing} is not there"
-        hook = find_hook(self._model)
-        if hook is not None:
-            return f"{hook} was registered after capture"
         for read, mode in self._modes:
             if read() != mode.value:
                 return f"{mode.mode} is {read()!r}, captured with {mode.value!r}"
-        for holder, key, expected, subject in zip(
-            self._holders, self._keys, self._expected, self._subjects, strict=True
-        ):
-            try:
-                actual = holder[key]
-            except (KeyError, IndexError, ValueError):
-                return f"{subject} is gone"
-            if not _same_constant(actual, expected):
-                return f"{subject} is {shown(actual)}, captured with {shown(expected)}"
-        for fact, owner, name in zip(self._state, self._owners, self._names, strict=True):
-            try:
-                actual = owner[name]
-            except (KeyError, IndexError, ValueError):
-                actual = None
+        self._bind()
+        if self._missing is not None:
+            return f"{self._missing} is not there"
+        assert self._fixed is not None
+        return (
+            self._hooks.violation()
+            or self._fixed.violation()
+            or self._constants.violation()
+            or self._state_violation()
+        )
+
+    def _state_violation(self) -> str:
+        for fact, owner, name in zip(self._facts.state, self._owners, self._names, strict=True):
+            actual, subject = owner[name], ".".join(fact.paths[0])
             if not isinstance(actual, torch.Tensor):
-                return f"state tensor {'.'.join(fact.paths[0])} is {shown(actual)}"
-            now = (actual.dtype, tuple(actual.shape), str(actual.device),
-                   actual.requires_grad)  # fmt: skip
-            then = (fact.dtype, fact.shape, str(fact.device), fact.requires_grad)
+                return f"state tensor {subject} is {shown(actual)}"
             if type(actual) not in self._kinds:
                 return f"state tensor {subject} is a {type(actual).__name__}"
+            now = (actual.dtype, tuple(actual.shape), str(actual.device), actual.requires_grad)
+            then = (fact.dtype, fact.shape, str(fact.device), fact.requires_grad)
             if now[:3] != then[:3] or fact.requires_grad not in (None, now[3]):
-                return f"state tensor {'.'.join(fact.paths[0])} is {now}, captured with {then}"
+                return f"state tensor {subject} is {now}, captured with {then}"
         return "state tensors that were one object at capture are so no more, or have other strides"
 
 

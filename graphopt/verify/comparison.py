@@ -1,8 +1,10 @@
 """Comparing an optimised module with its original on one example call, leaving no trace in either."""
 
+import contextlib
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -18,31 +20,64 @@ class Verdict:
     evidence: str
 
 
+class Served(Protocol):
+    """An optimised module: callable, and able to say why a call would run the original instead."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Runs the graph."""
+
+    def violation(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+        """ "" where the graph serves the call."""
+
+
 def compare_programs(
     original: torch.nn.Module,
-    rewritten: torch.nn.Module,
+    rewritten: Served,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     seed: int,
 ) -> Verdict:
     """Runs both, which share one state, on copies of the arguments, and compares all that can be
-    observed: outputs, written arguments and state, sharing, the random stream, a raised exception."""
+    observed: outputs, written arguments and state, sharing, the random stream, a raised exception.
+
+    Where the graph serves the example call only without gradients, or only once the model has been
+    called, it is compared so.
+    """
     if any(tensor.is_meta for tensor in (*original.parameters(), *original.buffers())):
         return Verdict(None, "the model is on the meta device: nothing was run")
-    world = GlobalState()
+    world, reason = GlobalState(), ""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            for warm, grad in ((False, torch.is_grad_enabled()), (False, False), (True, False)):
+                with _prepared(original, args, kwargs, warm, grad):
+                    reason = rewritten.violation(args, kwargs)
+                if not reason:
+                    break
+            else:
+                return Verdict(None, f"the example call runs the original: {reason}")
             seen = []
             for program in (original, rewritten):
                 copied_args, copied_kwargs = copy_arguments(args, kwargs)
-                with Preserved(original):
+                with _prepared(original, args, kwargs, warm, grad):
                     seen.append(observe(program, copied_args, copied_kwargs, module=original, seed=seed))
     finally:
         world.restore()
     found = difference(*seen)
     if found is not None:
         return Verdict(False, found)
+    how = ", after a first call" if warm else "" if grad == torch.is_grad_enabled() else ", without gradients"
     return Verdict(
-        True, "example inputs: outputs, mutation, aliasing and random stream are eager's, bit for bit"
+        True, f"example inputs{how}: outputs, mutation, aliasing and random stream are eager's, bit for bit"
     )
+
+
+@contextlib.contextmanager
+def _prepared(
+    original: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], warm: bool, grad: bool
+) -> Iterator[None]:
+    with Preserved(original), torch.set_grad_enabled(grad):
+        if warm:
+            copied_args, copied_kwargs = copy_arguments(args, kwargs)
+            original(*copied_args, **copied_kwargs)
+        yield

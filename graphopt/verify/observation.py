@@ -470,9 +470,9 @@ def _gradient(path: str, gradient: torch.Tensor | None) -> tuple[Fact, ...]:
     if gradient is None:
         return (Literal(path, "NoneType", "None", "None"),)
     plain = gradient.detach()
-    return _Recorder().facts(
-        path, plain.to_dense().contiguous() if plain.layout != torch.strided else plain.contiguous()
-    )
+    dense = plain.to_dense() if plain.layout != torch.strided else plain
+    own = torch.empty(dense.shape, dtype=dense.dtype, device=dense.device)
+    return _Recorder().facts(path, own.copy_(dense))
 
 
 # ------------------------------------------------------------------------------------------

@@ -191,15 +191,37 @@ def test_effects_that_a_graph_would_drop_are_refused(name: str) -> None:
     )
 
 
-def test_hooks_are_refused() -> None:
+def test_backward_hooks_are_refused() -> None:
     model = nn.Sequential(nn.Linear(4, 4))
-    handle = model[0].register_forward_hook(lambda module, args, result: result * 0)
-    assert "hook" in refusal(model)
+    handle = model[0].register_full_backward_hook(lambda module, grads, outputs: None)
+    assert "_backward_hooks of 0" in refusal(model)
     handle.remove()
     opt = graphopt.optimize(model, (X,), on_guard="error")
-    model[0].register_forward_pre_hook(lambda module, args: None)
+    model[0].register_full_backward_hook(lambda module, grads, outputs: None)
     with pytest.raises(graphopt.GuardError, match="hook"):
         opt(X)
+
+
+def test_forward_hooks_are_traced_and_guarded() -> None:
+    model = nn.Sequential(nn.Linear(4, 4))
+    handle = model[0].register_forward_hook(lambda module, args, result: result * 2)
+    opt = graphopt.optimize(model, (X,), on_guard="error")
+    assert torch.equal(opt(X), model(X))
+    other = model[0].register_forward_pre_hook(lambda module, args: (args[0] + 1,))
+    with pytest.raises(graphopt.GuardError, match="hook"):
+        opt(X)
+    other.remove()
+    assert torch.equal(opt(X), model(X))
+    handle.remove()
+    with pytest.raises(graphopt.GuardError, match="added or removed"):
+        opt(X)
+
+
+def test_a_hook_that_collects_is_refused() -> None:
+    model, seen = nn.Sequential(nn.Linear(4, 4)), []
+    model[0].register_forward_hook(lambda module, args, result: seen.append(result))
+    assert "seen" in refusal(model)
+    assert seen == []
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,11 @@ def _fails_alike(found: Outcome, program: Program) -> bool:
     )
 
 
+def shrunk(program: Program, found: Outcome) -> Program:
+    """A smaller program that fails as ``found`` says."""
+    return minimise(program, lambda candidate: _fails_alike(found, candidate))
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run programs until the time is up; 1 where one failed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -68,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
             if outcome.verdict not in FOUND or shown.get(kind, 0) >= options.each:
                 continue
             shown[kind] = shown.get(kind, 0) + 1
-            small = minimise(program, lambda p, wanted=outcome: _fails_alike(wanted, p))  # type: ignore[misc]
+            small = shrunk(program, outcome)
             last = _failure(small) or outcome
             text = f"# {outcome.name} [{last.passes}] {last.verdict}: {last.reason}\n{snippet(small)}"
             print(text, flush=True)

@@ -483,6 +483,21 @@ def test_another_gradient_is_seen_within_a_stated_tolerance_only() -> None:
     assert seen(lambda x: x * 1, Scaled.apply, x, backward=True, gradient_tolerance=1e-7)
 
 
+def test_a_gradients_memory_layout_is_not_told_apart() -> None:
+    def transposed(x: torch.Tensor) -> torch.Tensor:
+        return x.t() @ torch.arange(4.0).reshape(2, 2)
+
+    def plain(x: torch.Tensor) -> torch.Tensor:
+        return (torch.arange(4.0).reshape(2, 2).t() @ x).t()
+
+    x = torch.ones(2, 2, requires_grad=True)
+    gradients = []
+    for program in (transposed, plain):
+        (copied,), _ = copy_arguments((x,))
+        gradients.append(observe(program, (copied,), backward=True).gradients)
+    assert gradients[0] == gradients[1]
+
+
 def test_the_gradient_of_a_complex_output_is_seen() -> None:
     x = torch.ones(2, dtype=torch.complex64, requires_grad=True)
     message = seen(lambda x: x * 1j, lambda x: (x * 1j).detach() + x * 0, x, backward=True)

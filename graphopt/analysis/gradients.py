@@ -1,0 +1,23 @@
+"""Which values a gradient may flow through."""
+
+from graphopt.ir.graph import Graph, Value
+from graphopt.ir.types import ListType, NoneType, SymType
+
+
+def differentiable(graph: Graph) -> frozenset[str]:
+    """The names of the values that may require grad: floating or complex, and made from an argument or
+    state tensor that may. Detached values are counted too."""
+    found = {entry.value.name for entry in graph.inputs if _may_require_grad(entry.value)}
+    for node in graph.nodes:
+        if any(value.name in found for value in node.operands):
+            found.update(value.name for value in node.results if _may_require_grad(value))
+    return frozenset(found)
+
+
+def _may_require_grad(value: Value) -> bool:
+    kind = value.type
+    if isinstance(kind, SymType | NoneType):
+        return False
+    if isinstance(kind, ListType):
+        return True
+    return kind.dtype.is_floating_point or kind.dtype.is_complex

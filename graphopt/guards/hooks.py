@@ -1,0 +1,103 @@
+"""Hooks on modules: forward hooks are traced with the model, and must stay as they were; others are lost."""
+
+from collections.abc import Iterator
+from typing import Any, TypeAlias
+
+import torch
+
+from graphopt.guards.places import Path, modules_of
+
+# Where a hook sits (path of the module, or () with the name of a global table) and what it is called.
+HookFact: TypeAlias = tuple[Path, str, str]
+
+_FORWARD = ("_forward_hooks", "_forward_pre_hooks")
+_BACKWARD = ("_backward_hooks", "_backward_pre_hooks")
+_GLOBAL_FORWARD = ("_global_forward_hooks", "_global_forward_pre_hooks")
+_GLOBAL_BACKWARD = ("_global_backward_hooks", "_global_backward_pre_hooks")
+_CHECKING = ("torch.export._unlift",)  # checks the inputs of an exported program, as the guards do
+
+
+def backward_hook(model: torch.nn.Module) -> str | None:
+    """Where the first backward hook is that applies to the model; None where there is none."""
+    for path, table, _ in _hooks(model, _BACKWARD, _GLOBAL_BACKWARD):
+        where = ".".join(path) or "the model"
+        return f"the hook in {table} of {where}"
+    return None
+
+
+def forward_hooks(model: torch.nn.Module) -> tuple[HookFact, ...]:
+    """The forward hooks that apply to the model, in order."""
+    return tuple((path, table, _name(hook)) for path, table, hook in _hooks(model, _FORWARD, _GLOBAL_FORWARD))
+
+
+def forward_hook_functions(model: torch.nn.Module) -> list[Any]:
+    """The functions themselves."""
+    return [hook for _, _, hook in _hooks(model, _FORWARD, _GLOBAL_FORWARD)]
+
+
+def _hooks(
+    model: torch.nn.Module, own: tuple[str, ...], shared: tuple[str, ...]
+) -> Iterator[tuple[Path, str, Any]]:
+    for table in shared:
+        for hook in getattr(torch.nn.modules.module, table).values():
+            yield (), table, hook
+    for path, module in modules_of(model):
+        for table in own:
+            for hook in (vars(module).get(table) or {}).values():
+                if getattr(hook, "__module__", "") not in _CHECKING:
+                    yield path, table, hook
+
+
+def _name(hook: Any) -> str:
+    return f"{getattr(hook, '__module__', '')}.{getattr(hook, '__qualname__', type(hook).__qualname__)}"
+
+
+class Hooks:
+    """The hooks of one model against those at capture.
+
+    A new hook takes its id from one global counter, so all modules are searched only when it has moved;
+    the tables that hold hooks are compared at each call, since removing one leaves no mark.
+    """
+
+    def __init__(self, facts: tuple[HookFact, ...], model: torch.nn.Module) -> None:
+        self._facts, self._model = facts, model
+        self._counter = -1
+        self._tables: list[tuple[dict[int, Any], list[Any]]] = []
+        self._functions: list[Any] | None = None
+
+    def hold(self) -> bool:
+        """Whether the hooks are those of capture."""
+        if torch.utils.hooks.RemovableHandle.next_id != self._counter:
+            return self._search()
+        return all(list(table.values()) == hooks for table, hooks in self._tables)
+
+    def _search(self) -> bool:
+        if self.violation() is not None:
+            return False
+        functions = forward_hook_functions(self._model)
+        if self._functions is not None and functions != self._functions:
+            return False
+        self._functions = functions
+        tables = [
+            vars(module)[table]
+            for _, module in modules_of(self._model)
+            for table in _FORWARD
+            if vars(module).get(table)
+        ]
+        self._tables = [(table, list(table.values())) for table in tables]
+        self._counter = torch.utils.hooks.RemovableHandle.next_id
+        return True
+
+    def violation(self) -> str | None:
+        """A sentence that names a hook that was added or removed."""
+        lost = backward_hook(self._model)
+        if lost is not None:
+            return f"{lost} was registered after capture"
+        now = forward_hooks(self._model)
+        if now != self._facts:
+            changed = set(now) ^ set(self._facts)
+            path, table, name = min(changed, default=((), "", "another order of hooks"))
+            return f"the hook {name} in {table} of {'.'.join(path) or 'the model'} was added or removed"
+        if self._functions is not None and forward_hook_functions(self._model) != self._functions:
+            return "a hook was exchanged"
+        return None
