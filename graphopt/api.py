@@ -1,7 +1,7 @@
 """`optimize()` and `Optimized`: the one front door."""
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from graphopt.ir.graph import Graph
 from graphopt.module import OptimizedModule, Policy
 from graphopt.pipeline import run_passes
 from graphopt.report import Report, Size
-from graphopt.verify.comparison import compare_programs
+from graphopt.verify.comparison import Verdict, compare_programs
 
 _ON_GUARD = ("original", "error", "recapture")
 _NONFINITE = ("finite", "exact")
@@ -109,7 +109,7 @@ def optimize(
     passes: None for the lossless default, [] for capture and emit alone, or names and pass objects.
     dynamic_shapes: as in torch.export, by parameter; "auto" makes every size symbolic that can be.
     verify: run both on the example inputs and compare all a caller can observe; where they differ the
-        original runs and the report says so.
+        original runs and the report says so. Without it, only the capture itself is confirmed by a run.
     measure: time both. Without it the rewritten graph is always returned.
     on_guard: what a call does that breaks a guard: run the "original" (and warn once), raise
         GuardError ("error"), or make another variant ("recapture").
@@ -129,7 +129,7 @@ def optimize(
 
     def capture_and_rewrite(call_args: tuple[Any, ...], call_kwargs: dict[str, Any]) -> Program:
         program = capture(original, call_args, call_kwargs, dynamic_shapes)
-        _confirm_path(program, original, call_args, call_kwargs, seed)
+        example = _Example(original, call_args, call_kwargs, seed)
         outcome = run_passes(program.graph, chosen)
         training = run_passes(program.graph, chosen, gradients=True).graph
         record.before, record.after = program.graph, outcome.graph
@@ -143,8 +143,16 @@ def optimize(
         rewritten = replace(
             program, graph=outcome.graph, training=None if training == outcome.graph else training
         )
+        verdict = example.compare(rewritten) if verify else Verdict(None, "")
+        if verdict.equivalent is not True:
+            example.confirm_capture(program)
         if verify:
-            record.report = _verified(record.report, original, rewritten, call_args, call_kwargs, seed)
+            record.report = replace(
+                record.report,
+                equivalent=verdict.equivalent,
+                accepted=verdict.equivalent is not False,
+                evidence=(verdict.evidence,),
+            )
         return rewritten
 
     if args is None and kwargs is None:
@@ -157,42 +165,34 @@ def optimize(
     return Optimized(module, record)
 
 
-def _confirm_path(
-    program: Program,
-    original: torch.nn.Module,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    seed: int,
-) -> None:
-    """Where eager's own path depends on data, the path that forward takes when exported stands for it,
-    provided that it gives the same bits on the example."""
-    if program.path == "eager":
-        return
-    module = OptimizedModule(original, (program,), Policy("error", None))
-    verdict = compare_programs(original, module, args, kwargs, seed)
-    if verdict.equivalent is False:
-        raise Unsupported(
-            f"forward depends on data, and computes something else when it is exported: {verdict.evidence}",
-            remedy="make the branch on values a branch on arguments, or use torch.cond",
-        )
+@dataclass(frozen=True)
+class _Example:
+    """The example call of one capture, and what it takes to compare programs on it."""
 
+    original: torch.nn.Module
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    seed: int
 
-def _verified(
-    report: Report,
-    original: torch.nn.Module,
-    program: Program,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    seed: int,
-) -> Report:
-    rewritten = OptimizedModule(original, (program,), Policy("error", None))
-    verdict = compare_programs(original, rewritten, args, kwargs, seed)
-    return replace(
-        report,
-        equivalent=verdict.equivalent,
-        accepted=verdict.equivalent is not False,
-        evidence=(*report.evidence, verdict.evidence),
-    )
+    def compare(self, program: Program) -> Verdict:
+        """Compares a program with the original; with gradients on and off where it has two graphs."""
+        module = OptimizedModule(self.original, (program,), Policy("error", None))
+        grad_modes = (torch.is_grad_enabled(),) if program.training is None else (False, True)
+        verdicts = []
+        for grad in grad_modes:
+            with torch.set_grad_enabled(grad):
+                verdicts.append(compare_programs(self.original, module, self.args, self.kwargs, self.seed))
+        return next((v for v in verdicts if v.equivalent is not True), verdicts[0])
+
+    def confirm_capture(self, program: Program) -> None:
+        """Raises Unsupported where the captured program, before any pass, is not what forward does: some
+        models take another path when they are traced."""
+        verdict = self.compare(program)
+        if verdict.equivalent is False:
+            raise Unsupported(
+                f"forward does something else when it is traced: {verdict.evidence}",
+                remedy="look for a branch on values, or on whether forward is being compiled or exported",
+            )
 
 
 def _check_option(name: str, value: str, known: tuple[str, ...]) -> None:
