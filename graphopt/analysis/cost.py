@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import sympy
 
 from graphopt.ir.graph import Graph, Node, Value
-from graphopt.ir.ops import Alias, lookup
+from graphopt.ir.ops import Alias, Effect, effect_of, lookup
 from graphopt.ir.types import Dim, TensorType
 
 
@@ -27,13 +27,22 @@ def graph_cost(graph: Graph) -> Cost:
 
 
 def node_cost(node: Node) -> Cost:
-    """The cost of one node; a view costs nothing."""
+    """The cost of one node; a view costs nothing, nor does what hands its operand on as it is."""
     inner = sum((graph_cost(region) for region in node.regions), Cost())
-    if any(True for _ in node.regions) or lookup(node.op).alias is Alias.VIEW:
+    if any(True for _ in node.regions) or _shares(node):
         return inner
     tensors = [value for value in (*node.operands, *node.results) if isinstance(value.type, TensorType)]
     moved = sum(map(_bytes, tensors))
     return Cost(_flops(node), moved)
+
+
+def _shares(node: Node) -> bool:
+    """Whether the results are the operands' own memory: always for views, and for operators that copy
+    only where they must (contiguous, to, dropout in eval) if the result looks like the operand."""
+    alias = lookup(node.op).alias
+    if alias is not Alias.MAY or effect_of(node) is Effect.OPAQUE:
+        return alias is Alias.VIEW
+    return any(operand.type == node.results[0].type for operand in node.operands) if node.results else False
 
 
 def _flops(node: Node) -> int:

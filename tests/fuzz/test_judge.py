@@ -80,7 +80,7 @@ def only(outcomes: list[Outcome]) -> str:
 
 
 def test_the_original_is_told_from_itself_in_no_random_program() -> None:
-    for number in range(60):
+    for number in range(40):
         program = grown(SeededDraw(f"judge {number}"))
         trial = Trial("t", "g", compiled(program), arguments(program, 0), arguments(program, 1))
         assert only(judge(trial, optimizer=unchanged)) in ("ok", "nondeterministic")
@@ -225,7 +225,7 @@ def _replacing_by(other: Callable[..., Any]) -> Any:
 
 
 def test_a_snippet_is_the_program() -> None:
-    for number in range(20):
+    for number in range(12):
         program = grown(SeededDraw(f"snippet {number}"))
         scope: dict[str, Any] = {}
         exec(snippet(program), scope)
