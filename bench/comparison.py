@@ -43,9 +43,7 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     elif isinstance(value, type | types.FunctionType | types.MethodType):
         children = []
     else:
-        children = [
-            (f"{path}.{name}", child) for name, child in getattr(value, "__dict__", {}).items()
-        ]
+        children = [(f"{path}.{name}", child) for name, child in getattr(value, "__dict__", {}).items()]
     for child_path, child in children:
         yield from leaves(child, child_path)
 
@@ -69,9 +67,7 @@ def leaf_difference(expected: Any, actual: Any) -> str:
         if getattr(expected, name) != getattr(actual, name):
             return f"{name} {getattr(expected, name)} became {getattr(actual, name)}"
     if expected.stride() != actual.stride() and expected.numel():
-        return (
-            f"stride {expected.stride()} became {actual.stride()} (shape {tuple(expected.shape)})"
-        )
+        return f"stride {expected.stride()} became {actual.stride()} (shape {tuple(expected.shape)})"
     unequal = bits(expected) != bits(actual)
     if not unequal.any():
         return ""

@@ -76,9 +76,7 @@ def _differences(
     for kind, seed in (("example", 0), ("second input", 1), ("no_grad", 0)):
         with torch.set_grad_enabled(kind != "no_grad"):
             expected, actual = (
-                observe(
-                    module, architecture.example_inputs(seed), forward, gradients=kind != "no_grad"
-                )
+                observe(module, architecture.example_inputs(seed), forward, gradients=kind != "no_grad")
                 for module in (reference, exported)
             )
         _keep_shared_names(expected, actual)

@@ -112,7 +112,11 @@ def test_copies_and_pickles_stand_on_their_own() -> None:
     saved = io.BytesIO()
     torch.save(module, saved)
     saved.seek(0)
-    copies = [copy.deepcopy(module), pickle.loads(pickle.dumps(module)), torch.load(saved, weights_only=False)]
+    copies = [
+        copy.deepcopy(module),
+        pickle.loads(pickle.dumps(module)),
+        torch.load(saved, weights_only=False),
+    ]
     for other in copies:
         assert torch.equal(other(X), model(X))
         other.body[0].weight.data.zero_()

@@ -14,9 +14,7 @@ from bench.architectures.text_decoders import GROUPED
 _FAMILY = "adapter"
 
 
-def _adapted(
-    base: Callable[[], nn.Module], config: str, **settings: Any
-) -> Callable[[], nn.Module]:
+def _adapted(base: Callable[[], nn.Module], config: str, **settings: Any) -> Callable[[], nn.Module]:
     def make() -> nn.Module:
         import peft
 

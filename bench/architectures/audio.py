@@ -30,9 +30,7 @@ _WHISPER: dict[str, Any] = BART_SIZES | {
 }
 
 
-def _waves(
-    name: str, model: str, inputs: MakeInputs | None = None, **settings: Any
-) -> Architecture:
+def _waves(name: str, model: str, inputs: MakeInputs | None = None, **settings: Any) -> Architecture:
     """A model of raw sound in the manner of wav2vec 2.0."""
     make = from_config(model, **(_WAVES | settings))
     return Architecture(name, _FAMILY, make, inputs or sound(), (2, 400), (3, 640))

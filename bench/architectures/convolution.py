@@ -66,9 +66,7 @@ def convolutional_networks() -> list[Architecture]:
             depth_coefficient=0.2,
             hidden_dim=320,
         ),
-        any_size(
-            "swiftformer", "SwiftFormerModel", {}, depths=[1, 1, 1, 1], embed_dims=[8, 16, 24, 32]
-        ),
+        any_size("swiftformer", "SwiftFormerModel", {}, depths=[1, 1, 1, 1], embed_dims=[8, 16, 24, 32]),
         fixed_size(
             "levit",
             "LevitModel",

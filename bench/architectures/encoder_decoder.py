@@ -85,9 +85,7 @@ def _series(name: str, model: str, **settings: Any) -> Architecture:
         "encoder_ffn_dim": 32,
         "decoder_ffn_dim": 32,
     }
-    return Architecture(
-        name, "time series", from_config(model, **(sizes | settings)), _past_and_future
-    )
+    return Architecture(name, "time series", from_config(model, **(sizes | settings)), _past_and_future)
 
 
 def encoder_decoders() -> list[Architecture]:

@@ -114,8 +114,7 @@ def contrastive_pairs() -> list[Architecture]:
                 ),
             ),
             text_config=_TEXT,
-            vision_config={k: v for k, v in PATCHES.items() if k != "image_size"}
-            | {"num_patches": 16},
+            vision_config={k: v for k, v in PATCHES.items() if k != "image_size"} | {"num_patches": 16},
         ),
     ]
 
@@ -270,9 +269,7 @@ def fusion_models() -> list[Architecture]:
         _model(
             "layoutlmv3",
             "LayoutLMv3Model",
-            together(
-                tokens(), images(size=32), lambda s, b, n: ((), {"bbox": torch.full((b, n, 4), 3)})
-            ),
+            together(tokens(), images(size=32), lambda s, b, n: ((), {"bbox": torch.full((b, n, 4), 3)})),
             input_size=32,
             patch_size=8,
             coordinate_size=6,

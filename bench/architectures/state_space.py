@@ -57,12 +57,8 @@ def state_space_models() -> list[Architecture]:
             mamba_dt_rank=4,
             **scan,
         ),
-        decoder(
-            "bamba", "BambaForCausalLM", GROUPED, family=_FAMILY, attn_layer_indices=[1], **chunks
-        ),
-        decoder(
-            "falcon-h1", "FalconH1ForCausalLM", GROUPED, family=_FAMILY, mamba_d_ssm=64, **chunks
-        ),
+        decoder("bamba", "BambaForCausalLM", GROUPED, family=_FAMILY, attn_layer_indices=[1], **chunks),
+        decoder("falcon-h1", "FalconH1ForCausalLM", GROUPED, family=_FAMILY, mamba_d_ssm=64, **chunks),
         decoder(
             "granite-hybrid",
             "GraniteMoeHybridForCausalLM",

@@ -74,9 +74,7 @@ def decoding_steps() -> list[Architecture]:
     both = _encoder_decoder_step(_as_model_output)
     plain = _encoder_decoder_step(lambda states: (states,))
     return [
-        Architecture(
-            "llama-step", _FAMILY, from_config("LlamaForCausalLM", **GROUPED), _decoder_step(2, 8)
-        ),
+        Architecture("llama-step", _FAMILY, from_config("LlamaForCausalLM", **GROUPED), _decoder_step(2, 8)),
         Architecture(
             "llama-step-one-token",
             _FAMILY,
@@ -89,21 +87,15 @@ def decoding_steps() -> list[Architecture]:
             from_config("Qwen3ForCausalLM", head_dim=8, **GROUPED),
             _decoder_step(2, 8),
         ),
-        Architecture(
-            "gpt2-step", _FAMILY, from_config("GPT2LMHeadModel", **gpt), _decoder_step(4, 8)
-        ),
+        Architecture("gpt2-step", _FAMILY, from_config("GPT2LMHeadModel", **gpt), _decoder_step(4, 8)),
         Architecture(
             "mixtral-step",
             _FAMILY,
             from_config("MixtralForCausalLM", num_local_experts=4, **GROUPED),
             _decoder_step(2, 8),
         ),
-        Architecture(
-            "t5-step", _FAMILY, from_config("T5ForConditionalGeneration", **T5_SIZES), both
-        ),
-        Architecture(
-            "bart-step", _FAMILY, from_config("BartForConditionalGeneration", **BART_SIZES), both
-        ),
+        Architecture("t5-step", _FAMILY, from_config("T5ForConditionalGeneration", **T5_SIZES), both),
+        Architecture("bart-step", _FAMILY, from_config("BartForConditionalGeneration", **BART_SIZES), both),
         Architecture(
             "bart-step-tuple",
             _FAMILY,

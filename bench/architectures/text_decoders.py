@@ -75,9 +75,7 @@ def text_decoders() -> list[Architecture]:
         decoder("bloom", "BloomForCausalLM", SPECIAL, hidden_size=32, n_layer=2, n_head=4),
         decoder("falcon", "FalconForCausalLM", SMALL_DECODER, multi_query=True),
         decoder("falcon-alibi", "FalconForCausalLM", SMALL_DECODER, alibi=True),
-        decoder(
-            "mpt", "MptForCausalLM", SPECIAL, d_model=32, n_layers=2, n_heads=4, max_seq_len=64
-        ),
+        decoder("mpt", "MptForCausalLM", SPECIAL, d_model=32, n_layers=2, n_heads=4, max_seq_len=64),
         decoder(
             "xglm",
             "XGLMForCausalLM",

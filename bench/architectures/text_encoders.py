@@ -26,13 +26,9 @@ _SMALL_XLM: dict[str, Any] = {
 }
 
 
-def _encoder(
-    name: str, model: str, inputs: MakeInputs | None = None, **settings: Any
-) -> Architecture:
+def _encoder(name: str, model: str, inputs: MakeInputs | None = None, **settings: Any) -> Architecture:
     """An encoder whose configuration takes BERT's names."""
-    return Architecture(
-        name, "text encoder", from_config(model, **(_SMALL | settings)), inputs or tokens()
-    )
+    return Architecture(name, "text encoder", from_config(model, **(_SMALL | settings)), inputs or tokens())
 
 
 def _own_names(

@@ -64,9 +64,7 @@ def vision_transformers() -> list[Architecture]:
             decoder_intermediate_size=32,
         ),
         fixed_size("beit", "BeitModel", PATCHES, use_relative_position_bias=True),
-        fixed_size(
-            "data2vec-vision", "Data2VecVisionModel", PATCHES, use_relative_position_bias=True
-        ),
+        fixed_size("data2vec-vision", "Data2VecVisionModel", PATCHES, use_relative_position_bias=True),
         any_size("dinov2", "Dinov2Model", PATCHES),
         any_size("dinov2-registers", "Dinov2WithRegistersModel", PATCHES),
         any_size("dinov3-vit", "DINOv3ViTModel", PATCHES),
@@ -108,9 +106,7 @@ def vision_transformers() -> list[Architecture]:
             window_size=4,
             sides=(16, 24),
         ),
-        fixed_size(
-            "yolos", "YolosForObjectDetection", PATCHES, image_size=[32, 32], num_detection_tokens=4
-        ),
+        fixed_size("yolos", "YolosForObjectDetection", PATCHES, image_size=[32, 32], num_detection_tokens=4),
         fixed_size(
             "dpt",
             "DPTForDepthEstimation",
@@ -163,15 +159,11 @@ def vision_transformers() -> list[Architecture]:
             sr_ratios=[4, 2, 1, 1],
             mlp_ratios=[2, 2, 2, 2],
         ),
-        any_size(
-            "cvt", "CvtModel", {}, embed_dim=[8, 16, 24], num_heads=[1, 2, 3], depth=[1, 2, 3]
-        ),
+        any_size("cvt", "CvtModel", {}, embed_dim=[8, 16, 24], num_heads=[1, 2, 3], depth=[1, 2, 3]),
         Architecture(
             "imagegpt",
             _FAMILY,
-            from_config(
-                "ImageGPTModel", vocab_size=97, n_positions=64, n_embd=32, n_layer=2, n_head=4
-            ),
+            from_config("ImageGPTModel", vocab_size=97, n_positions=64, n_embd=32, n_layer=2, n_head=4),
             tokens(mask=None),
         ),
         Architecture(

@@ -106,7 +106,7 @@ CHANGES: dict[str, tuple[Callable[[Model], Any], str | None]] = {
     "weights by assignment": (
         lambda m: m.inner[0].load_state_dict(nn.Linear(4, 4).state_dict(), assign=True), None
     ),
-    "a new parameter object": (lambda m: setattr(m.inner[0], "weight", nn.Parameter(torch.randn(4, 4))), None),
+    "a new parameter": (lambda m: setattr(m.inner[0], "weight", nn.Parameter(torch.randn(4, 4))), None),
     "tensor in a list": (lambda m: m.tables.__setitem__(0, torch.full((4,), 3.0)), None),
     "tensor in a dictionary": (lambda m: m.tables[1].update(more=torch.full((4,), 3.0)), None),
 }  # fmt: skip

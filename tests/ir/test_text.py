@@ -9,7 +9,19 @@ import torch
 
 import graphopt
 from graphopt.errors import InvalidGraph
-from graphopt.ir.graph import Argument, Constant, Graph, Input, Mapping, Node, Origin, Sequence, Slice, State, Value
+from graphopt.ir.graph import (
+    Argument,
+    Constant,
+    Graph,
+    Input,
+    Mapping,
+    Node,
+    Origin,
+    Sequence,
+    Slice,
+    State,
+    Value,
+)
 from graphopt.ir.literal import Lit
 from graphopt.ir.text import parse_expression, parse_graph, print_graph
 from graphopt.ir.types import ListType, NoneType, SymType, TensorType, contiguous_strides
@@ -30,7 +42,8 @@ def graph_with(*args: object) -> Graph:
 
 
 LITERALS = [
-    None, True, False, 0, 1, -1, 10**20, 0.0, -0.0, 1.5, -1e-5, 1e300, float("inf"), float("-inf"), float("nan"),
+    None, True, False, 0, 1, -1, 10**20, 0.0, -0.0, 1.5, -1e-5, 1e300, float("inf"), float("-inf"),
+    float("nan"),
     1 + 2j, complex(-0.0, float("inf")), "", 'a "quoted" # line\n\\', "%x = y", torch.float32, torch.int64,
     torch.device("cuda:1"), torch.strided, torch.channels_last,
 ]  # fmt: skip
@@ -72,7 +85,9 @@ def test_every_form_of_operand_result_and_input_round_trips() -> None:
     empty = Node("e", "aten.nothing.default", (), (), (), True)
     none = Node("z", "aten._assert_async.default", (x,), (), (Value("z", NoneType()),))
     graph = Graph(
-        (Input(x, State("param", "l.w")), Input(w, Constant("c.0"))), (many, empty, none), (many.results[0], Lit(3))
+        (Input(x, State("param", "l.w")), Input(w, Constant("c.0"))),
+        (many, empty, none),
+        (many.results[0], Lit(3)),
     )
     assert parse_graph(print_graph(graph)) == graph
     assert print_graph(parse_graph(print_graph(graph))) == print_graph(graph)
@@ -96,7 +111,9 @@ def test_nonsense_is_refused_with_its_place(text: str, says: str) -> None:
         parse_graph(text)
 
 
-@pytest.mark.parametrize("text", ["().__class__", "open('x')('y')", "[1]", "x if y else z", "lambda: 1", "'a'"])
+@pytest.mark.parametrize(
+    "text", ["().__class__", "open('x')('y')", "[1]", "x if y else z", "lambda: 1", "'a'"]
+)
 def test_size_expressions_run_no_python(text: str) -> None:
     with pytest.raises(InvalidGraph):
         parse_expression(text)
@@ -122,7 +139,10 @@ print(print_graph(opt.graph))
 def test_the_text_is_the_same_in_every_process_and_hash_seed() -> None:
     texts = [
         subprocess.run(
-            [sys.executable, "-c", PRINT], env={"PYTHONHASHSEED": seed, "PATH": ""}, capture_output=True, check=True
+            [sys.executable, "-c", PRINT],
+            env={"PYTHONHASHSEED": seed, "PATH": ""},
+            capture_output=True,
+            check=True,
         ).stdout
         for seed in ("1", "2")
     ]
@@ -142,7 +162,12 @@ def test_a_graph_checks_itself() -> None:
         ((entry,), (), (y,), "used before"),
         ((entry,), (Node("y", "op", (Value("x", tensor(3)),), (), (y,)),), (y,), "another type"),
         ((entry,), (Node("y", "op", (x,), (), ()),), (x,), "0 results where one"),
-        ((entry,), (Node("y", "op", (x,), (), (Value("y", NoneType()),)),), (Value("y", NoneType()),), "no tensor"),
+        (
+            (entry,),
+            (Node("y", "op", (x,), (), (Value("y", NoneType()),)),),
+            (Value("y", NoneType()),),
+            "no tensor",
+        ),
     ]:
         with pytest.raises(InvalidGraph, match=says):
             Graph(inputs, nodes, outputs)  # type: ignore[arg-type]

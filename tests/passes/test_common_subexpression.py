@@ -109,7 +109,8 @@ REFUSED = {
         ["%a: f32[2] = aten.sub.Tensor(%x, %y)", "%b: f32[2] = aten.sub.Tensor(%y, %x)"], None,
     ),
     "operands commute but for another argument": (
-        ["%a: f32[2] = aten.add.Tensor(%x, %y, alpha=2)", "%b: f32[2] = aten.add.Tensor(%y, %x, alpha=2)"], None,
+        ["%a: f32[2] = aten.add.Tensor(%x, %y, alpha=2)", "%b: f32[2] = aten.add.Tensor(%y, %x, alpha=2)"],
+        None,
     ),
     "an operand is written in between": (
         [
