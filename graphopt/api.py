@@ -130,29 +130,33 @@ def optimize(
     def capture_and_rewrite(call_args: tuple[Any, ...], call_kwargs: dict[str, Any]) -> Program:
         program = capture(original, call_args, call_kwargs, dynamic_shapes)
         example = _Example(original, call_args, call_kwargs, seed)
-        outcome = run_passes(program.graph, chosen)
-        training = run_passes(program.graph, chosen, gradients=True).graph
+        confirmed = example.compare(program)
+        if confirmed.equivalent is False:
+            raise Unsupported(
+                f"forward does something else when it is traced: {confirmed.evidence}",
+                remedy="look for a branch on values, or on whether forward is being compiled or exported",
+            )
+        # A call that raises shows nothing of what comes after: a dead operator may be the one that raises.
+        to_run = () if confirmed.raises else chosen
+        outcome = run_passes(program.graph, to_run)
+        training = run_passes(program.graph, to_run, gradients=True).graph
+        rewritten = replace(
+            program, graph=outcome.graph, training=None if training == outcome.graph else training
+        )
+        verdict = Verdict(None, "")
+        if verify:
+            verdict = example.compare(rewritten) if outcome.steps else confirmed
         record.before, record.after = program.graph, outcome.graph
         record.report = Report(
             before=Size.of(program.graph),
             after=Size.of(outcome.graph),
             steps=outcome.steps,
             missed=outcome.missed,
+            evidence=tuple(filter(None, [verdict.evidence])),
+            equivalent=verdict.equivalent,
+            accepted=verdict.equivalent is not False,
             passes=tuple(one.name for one in chosen),
         )
-        rewritten = replace(
-            program, graph=outcome.graph, training=None if training == outcome.graph else training
-        )
-        verdict = example.compare(rewritten) if verify else Verdict(None, "")
-        if verdict.equivalent is not True:
-            example.confirm_capture(program)
-        if verify:
-            record.report = replace(
-                record.report,
-                equivalent=verdict.equivalent,
-                accepted=verdict.equivalent is not False,
-                evidence=(verdict.evidence,),
-            )
         return rewritten
 
     if args is None and kwargs is None:
@@ -183,16 +187,6 @@ class _Example:
             with torch.set_grad_enabled(grad):
                 verdicts.append(compare_programs(self.original, module, self.args, self.kwargs, self.seed))
         return next((v for v in verdicts if v.equivalent is not True), verdicts[0])
-
-    def confirm_capture(self, program: Program) -> None:
-        """Raises Unsupported where the captured program, before any pass, is not what forward does: some
-        models take another path when they are traced."""
-        verdict = self.compare(program)
-        if verdict.equivalent is False:
-            raise Unsupported(
-                f"forward does something else when it is traced: {verdict.evidence}",
-                remedy="look for a branch on values, or on whether forward is being compiled or exported",
-            )
 
 
 def _check_option(name: str, value: str, known: tuple[str, ...]) -> None:

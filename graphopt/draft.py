@@ -104,7 +104,7 @@ class Draft:
                 self._edited(node, values) for node in self.graph.nodes if node.name not in self._removed
             )
             outputs = tuple(replace_values(output, values) for output in self.graph.outputs)
-            self.graph = Graph(self.graph.inputs, nodes, outputs)
+            self.graph = replace(self.graph, nodes=nodes, outputs=outputs)
             self._removed, self._values, self._origins = {}, {}, {}
         return self.graph
 

@@ -36,7 +36,9 @@ from graphopt.ir.structure import (
     rebuild,
 )
 
-_PYTHON_MODULES = ("operator", "math", "builtins", "torch")
+_PYTHON_MODULES = {name: name for name in ("operator", "math", "builtins", "torch")} | {
+    "functorch": "torch._functorch.predispatch"  # what torch.func.vmap leaves in a graph
+}
 
 
 def resolve(op: str) -> Callable[..., Any]:
@@ -44,7 +46,7 @@ def resolve(op: str) -> Callable[..., Any]:
     namespace, _, rest = op.partition(".")
     try:
         if namespace in _PYTHON_MODULES:
-            found = getattr(importlib.import_module(namespace), rest)
+            found = getattr(importlib.import_module(_PYTHON_MODULES[namespace]), rest)
         elif namespace == "higher_order":
             found = getattr(torch.ops.higher_order, rest)
         else:
@@ -56,6 +58,23 @@ def resolve(op: str) -> Callable[..., Any]:
         ) from error
     made: Callable[..., Any] = found
     return made
+
+
+def restoring_modes(run: Callable[..., Any]) -> Callable[..., Any]:
+    """A graph with regions (no_grad) or torch.func.vmap inside, that leaves the modes as they were when a
+    node raises: unlike eager's context managers, its nodes do not."""
+
+    def restored(*args: Any, **kwargs: Any) -> Any:
+        level, grad = torch._C._functorch.maybe_current_level(), torch.is_grad_enabled()
+        try:
+            return run(*args, **kwargs)
+        except BaseException:
+            torch.set_grad_enabled(grad)
+            while torch._C._functorch.maybe_current_level() != level:
+                torch._C._functorch._vmap_decrement_nesting()
+            raise
+
+    return restored
 
 
 class Unpack(torch.nn.Module):
@@ -166,7 +185,8 @@ class _Body:
         for entry in graph.inputs:
             body.nodes[entry.value.name] = body.fx.placeholder(entry.value.name)
         body.write(graph)
-        body.fx.output(tuple(body.arg(output) for output in graph.outputs))
+        outputs = tuple(body.arg(output) for output in graph.outputs)
+        body.fx.output(outputs[0] if graph.bare else outputs)
         name = f"region_{sum(1 for key in vars(self.root)['_modules'] if key.startswith('region_'))}"
         setattr(self.root, name, finished(module, body.fx))
         return self.fx.get_attr(name)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from graphopt.capture.program import Program
-from graphopt.emit import emit
+from graphopt.emit import emit, restoring_modes
 from graphopt.errors import GuardError, Unsupported
 from graphopt.guards import Guard
 
@@ -28,6 +28,8 @@ class Variant:
         if program.training is not None:
             with_gradients = emit(program.training, program.interface, program.constants, model)
             self.run = _by_grad_mode(self.run, with_gradients.forward)
+        if any(node.op.startswith("functorch.") or any(node.regions) for node in program.graph.nodes):
+            self.run = restoring_modes(self.run)
 
 
 def _by_grad_mode(without: Callable[..., Any], with_gradients: Callable[..., Any]) -> Callable[..., Any]:

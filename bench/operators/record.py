@@ -104,7 +104,7 @@ def add_relatives(recorder: Recorder) -> None:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for op, calls in list(recorder.calls.items()):
+        for op, calls in [(op, list(calls)) for op, calls in recorder.calls.items()]:
             for relative in _relatives(op):
                 for call in varied(calls, 16):
                     with contextlib.suppress(Exception):

@@ -216,7 +216,7 @@ class Preserved:
         self._python = PythonState(roots_of(model))
         reached = [thing for _, thing in reachable(model) if isinstance(thing, torch.Tensor)]
         with torch.no_grad():
-            self._contents = [(tensor, tensor.detach().clone()) for tensor in reached]
+            self._contents = [(tensor, _metadata(tensor), tensor.detach().clone()) for tensor in reached]
 
     def __enter__(self) -> None:
         return None
@@ -224,9 +224,17 @@ class Preserved:
     def __exit__(self, *raised: object) -> None:
         self._python.restore()
         with torch.no_grad():
-            for tensor, contents in self._contents:
+            for tensor, metadata, contents in self._contents:
+                if metadata is not None and _metadata(tensor) != metadata:
+                    tensor.set_(*metadata)
                 if not _same_bits(tensor, contents):  # copying would bump the version of what is the same
                     tensor.detach().copy_(contents)
+
+
+def _metadata(tensor: torch.Tensor) -> tuple[Any, ...] | None:
+    if tensor.layout is not torch.strided or tensor.is_meta:
+        return None
+    return tensor.untyped_storage(), tensor.storage_offset(), tensor.shape, tensor.stride()
 
 
 def _same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:

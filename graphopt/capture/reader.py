@@ -94,7 +94,8 @@ def _sources(
 
 def _identity(tensor: torch.Tensor) -> object:
     """Equal for a tensor and the detached alias of it that torch.export keeps of a parameter."""
-    if tensor.layout is not torch.strided or tensor.numel() == 0 or tensor.is_meta:
+    wrapped = torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    if wrapped or tensor.layout is not torch.strided or tensor.numel() == 0 or tensor.is_meta:
         return id(tensor)
     return tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride()
 
@@ -117,6 +118,7 @@ class _Reader:
         self.inputs: list[Input] = []
         self.nodes: list[Node] = []
         self.outputs: tuple[Arg, ...] = ()
+        self.bare = False
 
     def read(self) -> Graph:
         """The IR graph."""
@@ -131,7 +133,7 @@ class _Reader:
                 self._output(node)
             else:
                 raise Unsupported(f"a {node.op} node ({node.target}) in an exported graph")
-        return Graph(tuple(self.inputs), tuple(self.nodes), self.outputs)
+        return Graph(tuple(self.inputs), tuple(self.nodes), self.outputs, self.bare)
 
     def _input(self, node: torch.fx.Node) -> None:
         index = len(self.inputs)
@@ -166,6 +168,7 @@ class _Reader:
     def _output(self, node: torch.fx.Node) -> None:
         returned = node.args[0]
         items = returned if isinstance(returned, list | tuple) else (returned,)
+        self.bare = items is not returned
         self.outputs = tuple(self._arg(item) for item in items)
 
     def _call(self, node: torch.fx.Node) -> None:
@@ -227,6 +230,8 @@ class _Reader:
             region = self.args.get(arg.name) if isinstance(arg, torch.fx.Node) else None
             if isinstance(region, Graph):
                 return tuple(_Typed(output) for output in region.outputs)
+        if getattr(node.target, "__module__", "") == "torch._functorch.predispatch":
+            return None
         raise Unsupported(f"torch.export gave no type for {node.name} ({node.target})")
 
     def _arg(self, arg: Any) -> Arg:
@@ -335,6 +340,8 @@ def operator_name(target: Any) -> str:
     name = getattr(target, "__name__", "")
     if module in ("_operator", "operator"):
         return f"operator.{name}"
+    if module == "torch._functorch.predispatch":
+        return f"functorch.{name}"
     if module in ("math", "builtins"):
         return f"{module}.{name}"
     if module.partition(".")[0] == "torch" and getattr(torch, name, None) is target:

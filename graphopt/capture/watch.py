@@ -46,6 +46,14 @@ def _called_by_model() -> bool:
     return not file.startswith((_TORCH, _HERE)) or file.startswith(f"{_TORCH}/nn/")
 
 
+def _called_by_transform() -> bool:
+    """Whether torch.func (grad, jvp) asks, which traces the gradients that it computes."""
+    frame = sys._getframe(2)
+    while frame.f_code.co_filename.endswith(("torch/_tensor.py", "torch/overrides.py")) and frame.f_back:
+        frame = frame.f_back
+    return frame.f_code.co_filename.startswith(f"{_TORCH}/_functorch/")
+
+
 def _writes(func: Any, kwargs: dict[str, Any]) -> bool:
     name = getattr(func, "__name__", "")
     in_place = name.endswith("_") and not name.endswith("__")
@@ -141,7 +149,7 @@ class Watch(TorchFunctionMode):
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func in _REFUSED:
+        if func in _REFUSED and not _called_by_transform():
             self.refuse(_REFUSED[func])
         if func in _READS_GRAD:
             self.reads_grad = self.reads_grad_mode = True
@@ -161,7 +169,10 @@ class Watch(TorchFunctionMode):
 
     def _keep_contents(self, tensor: torch.Tensor) -> None:
         """Real tensors (from closures or attribute lists) are written for real while tracing."""
-        if type(tensor) in (torch.Tensor, torch.nn.Parameter) and id(tensor) not in self._originals:
+        plain = type(tensor) in (torch.Tensor, torch.nn.Parameter)
+        if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+            return
+        if plain and id(tensor) not in self._originals:
             with torch._C.DisableTorchFunction(), torch.utils._python_dispatch._disable_current_modes():
                 self._originals[id(tensor)] = (tensor, tensor.detach().clone(), tensor._version)
 

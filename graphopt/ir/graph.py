@@ -122,7 +122,8 @@ class Input:
 
 @dataclass(frozen=True)
 class Graph:
-    """Inputs, nodes in order of execution, and the flat list of outputs.
+    """Inputs, nodes in order of execution, and the flat list of outputs; `bare` where the only output is
+    returned as it is and not in a tuple.
 
     A sub-graph (an operand of a higher-order operator) reads nothing but its own inputs.
     """
@@ -130,6 +131,7 @@ class Graph:
     inputs: tuple[Input, ...]
     nodes: tuple[Node, ...]
     outputs: tuple[Arg, ...]
+    bare: bool = False
     checked: bool = field(default=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -168,6 +170,8 @@ class Graph:
                 raise InvalidGraph(f"{len(node.results)} results where one was declared", where=where)
             for value in node.results:
                 _define(value, known, where)
+        if self.bare and len(self.outputs) != 1:
+            raise InvalidGraph(f"{len(self.outputs)} outputs where one is returned bare", where="output")
         for output in self.outputs:
             for value in values_in(output):
                 _known(value, known, "output")

@@ -10,8 +10,9 @@ import importlib.resources
 from dataclasses import dataclass
 from functools import cache
 
-from graphopt.ir.graph import Node
+from graphopt.ir.graph import Node, Value
 from graphopt.ir.literal import Lit
+from graphopt.ir.types import SymType
 
 
 class Effect(enum.Enum):
@@ -68,6 +69,13 @@ def lookup(name: str) -> Op:
     return _table().get(name) or Op(name, Effect.OPAQUE, Alias.MAY)
 
 
+def _read_at_run_time(value: Value) -> bool:
+    kind = value.type
+    if not isinstance(kind, SymType):
+        return False
+    return kind.expr is None or any(str(symbol).startswith("u") for symbol in kind.expr.free_symbols)
+
+
 # These draw random numbers or write statistics only where a flag among their arguments says so.
 _HARMLESS_WHEN_FALSE = {
     "aten.dropout.default": "train",
@@ -81,8 +89,11 @@ _HARMLESS_WHEN_FALSE = {
 
 
 def effect_of(node: Node) -> Effect:
-    """The effect of one node: its operator's, narrowed by literal flags such as `train=False`."""
+    """The effect of one node: its operator's, narrowed by literal flags such as `train=False`; a pure
+    operator on a number that is read from a tensor may raise."""
     op = lookup(node.op)
+    if op.effect is Effect.NONE and any(_read_at_run_time(value) for value in node.operands):
+        return Effect.RAISES
     flag = _HARMLESS_WHEN_FALSE.get(node.op)
     if flag is not None and op.effect in (Effect.RANDOM, Effect.WRITES):
         position = op.parameters.index(flag)

@@ -9,7 +9,8 @@
     }
 
 Strides stand in braces where they are not row-major, a device where it is not the CPU, and a symbolic
-size as `<2*s0>`. The same graph prints the same text in every process.
+size as `<2*s0>`. A sub-graph that returns one value bare ends in `yield`. The same graph prints the
+same text in every process.
 """
 
 import ast
@@ -63,7 +64,8 @@ def print_graph(graph: Graph, *, origins: bool = True, indent: str = "") -> str:
         lines.append(f"{inner}{_defined(entry.value)} = {_source(entry.source)}")
     for node in graph.nodes:
         lines.append(inner + _node(node, origins, inner))
-    lines.append(f"{inner}return {', '.join(_arg(o, origins, inner) for o in graph.outputs)}".rstrip())
+    outputs = ", ".join(_arg(output, origins, inner) for output in graph.outputs)
+    lines.append(f"{inner}{'yield' if graph.bare else 'return'} {outputs}".rstrip())
     lines.append(f"{indent}}}")
     return "\n".join(lines)
 
@@ -250,13 +252,13 @@ class _Parser:
         self._take("{")
         inputs: list[Input] = []
         nodes: list[Node] = []
-        while not self._at("return"):
+        while not self._at("return") and not self._at("yield"):
             line = self._definition()
             inputs.append(line) if isinstance(line, Input) else nodes.append(line)
-        self._take("return")
+        bare = self._next() == "yield"
         outputs = self._list("}", self._arg)
         self._values = outer
-        return Graph(tuple(inputs), tuple(nodes), tuple(outputs))
+        return Graph(tuple(inputs), tuple(nodes), tuple(outputs), bare)
 
     def _definition(self) -> Input | Node:
         if self.kind == "value":

@@ -18,6 +18,7 @@ class Verdict:
 
     equivalent: bool | None
     evidence: str
+    raises: str = ""  # the exception that the example call ends in
 
 
 class Served(Protocol):
@@ -71,9 +72,8 @@ def compare_programs(
     if found is not None:
         return Verdict(False, found)
     how = ", after a first call" if warm else "" if grad == torch.is_grad_enabled() else ", without gradients"
-    return Verdict(
-        True, f"example inputs{how}: outputs, mutation, aliasing and random stream are eager's, bit for bit"
-    )
+    same = f"example inputs{how}: outputs, mutation, aliasing and random stream are eager's, bit for bit"
+    return Verdict(True, same, expected.exception or "")
 
 
 @contextlib.contextmanager
