@@ -1,6 +1,7 @@
 """`OptimizedModule`: the drop-in for a model. It owns the original and runs emitted graphs behind guards."""
 
 import copy
+import inspect
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from graphopt.capture.program import Program
 from graphopt.emit import emit, restoring_modes
 from graphopt.errors import GuardError, Unsupported
 from graphopt.guards import Guard
+from graphopt.ir.structure import Interface, leaf_order
 
 MAX_VARIANTS = 8
 
@@ -21,15 +23,41 @@ class Variant:
 
     def __init__(self, program: Program, model: torch.nn.Module) -> None:
         self.program = program
-        self.training = model.training
+        self.training = [(module, module.training) for module in model.modules()]
         self.guard = Guard(program.facts, model)
         self.graph_module = emit(program.graph, program.interface, program.constants, model)
         self.run: Callable[..., Any] = self.graph_module.forward
         if program.training is not None:
             with_gradients = emit(program.training, program.interface, program.constants, model)
             self.run = _by_grad_mode(self.run, with_gradients.forward)
+        defaults = _tensor_defaults(program.interface)
+        if defaults:
+            self.run = _with_defaults(self.run, defaults)
         if any(node.op.startswith("functorch.") or any(node.regions) for node in program.graph.nodes):
             self.run = restoring_modes(self.run)
+
+    def modes_hold(self) -> bool:
+        """Whether every sub-module is in the mode of capture, asked so that torch.compile guards it."""
+        return all([module.training == mode for module, mode in self.training])
+
+
+def _tensor_defaults(interface: Interface) -> list[tuple[int, str, Any]]:
+    """Parameters whose defaults hold tensors, which a torch.fx signature cannot: place, name, default."""
+    return [
+        (i, parameter.name, parameter.default)
+        for i, (parameter, structure) in enumerate(
+            zip(interface.parameters, interface.arguments, strict=True)
+        )
+        if parameter.default is not inspect.Parameter.empty and leaf_order((structure,))
+    ]
+
+
+def _with_defaults(run: Callable[..., Any], defaults: list[tuple[int, str, Any]]) -> Callable[..., Any]:
+    def filled(*args: Any, **kwargs: Any) -> Any:
+        missing = {name: value for i, name, value in defaults if i >= len(args) and name not in kwargs}
+        return run(*args, **kwargs, **missing)
+
+    return filled
 
 
 def _by_grad_mode(without: Callable[..., Any], with_gradients: Callable[..., Any]) -> Callable[..., Any]:
@@ -81,7 +109,7 @@ class OptimizedModule(torch.nn.Module):
 
     def _forward_in_compiler(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         for variant in self._variants:
-            if self._original.training == variant.training and variant.guard.arguments_hold(args, kwargs):
+            if variant.modes_hold() and variant.guard.arguments_hold(args, kwargs):
                 return variant.run(*args, **kwargs)
         return self._original(*args, **kwargs)
 
@@ -171,6 +199,21 @@ class OptimizedModule(torch.nn.Module):
 
     def __dir__(self) -> list[str]:
         return sorted({*object.__dir__(self), *dir(self._original)})
+
+    def __len__(self) -> int:
+        return len(self._original)
+
+    def __bool__(self) -> bool:
+        return bool(self._original)
+
+    def __iter__(self) -> Any:
+        return iter(self._original)
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._original[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._original
 
     def extra_repr(self) -> str:
         """Shown by repr(): what runs."""

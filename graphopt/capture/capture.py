@@ -1,5 +1,6 @@
 """Capturing a model: choose the mode to trace in, trace, read the graph, gather the facts."""
 
+import functools
 import types
 from typing import Any
 
@@ -21,7 +22,7 @@ from graphopt.guards import (
     TensorFact,
     forward_hooks,
 )
-from graphopt.guards.places import held, locate, modules_of, reachable, split_path
+from graphopt.guards.places import held, locate, reachable, split_path
 from graphopt.ir.graph import Graph, State
 from graphopt.ir.literal import SCALARS, Lit
 from graphopt.ir.structure import Leaf
@@ -169,7 +170,6 @@ def _state_facts(model: torch.nn.Module, graph: Graph, watch: Watch) -> tuple[St
         own = split_path(source.path)
         tensor = held(model, own)
         paths = [path for path in names.get(id(tensor), ()) if path != own]
-        plain = tensor.layout is torch.strided and not tensor.is_contiguous()
         facts.append(
             StateFact(
                 paths=(own, *paths),
@@ -177,7 +177,7 @@ def _state_facts(model: torch.nn.Module, graph: Graph, watch: Watch) -> tuple[St
                 dtype=tensor.dtype,
                 device=tensor.device,
                 shape=tuple(tensor.shape),
-                strides=tensor.stride() if plain else None,
+                strides=tensor.stride() if tensor.layout is torch.strided else None,
                 requires_grad=tensor.requires_grad if watch.reads_grad else None,
             )
         )
@@ -210,8 +210,11 @@ def _is_read_unseen(model: torch.nn.Module, path: tuple[str, ...]) -> bool:
         return True
     owner = held(model, path[:-1])
     if isinstance(owner, list | tuple | dict):
-        return not path[-2].startswith("_") and isinstance(held(model, path[:-2]), torch.nn.Module)
+        return len(owner) <= _MOST_WATCHED and not any(name.startswith("_") for name in path)
     return not is_python_class(type(owner)) and not isinstance(owner, types.FunctionType | types.MethodType)
+
+
+_MOST_WATCHED = 64  # entries: longer lists and dictionaries are data (labels), and dear to check
 
 
 def _leads_to(holder: Any, name: str, value: object) -> bool:
@@ -223,11 +226,23 @@ def _leads_to(holder: Any, name: str, value: object) -> bool:
     return container[key] is value
 
 
+_CALLABLES = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, functools.partial, type)
+
+
 def _object_paths(model: torch.nn.Module, graph: Graph) -> tuple[tuple[str, ...], ...]:
-    modules = [(*path, name) for path, module in modules_of(model) for name in module._modules]
-    closures = [
-        split_path(entry.source.path)
-        for entry in graph.inputs
-        if isinstance(entry.source, State) and entry.source.kind == "closure"
-    ]
-    return (*modules, *closures)
+    """Where the same object must stay: sub-modules, absent parameters, functions that forward may call,
+    and tensors in closures."""
+    found: dict[tuple[str, ...], None] = {}
+    for path, thing in reachable(model):
+        if isinstance(thing, torch.nn.Module):
+            found.update(((*path, name), None) for name in thing._modules)
+            for slot in (thing._parameters, thing._buffers):
+                found.update(((*path, name), None) for name, tensor in slot.items() if tensor is None)
+            if not isinstance(thing, torch.fx.GraphModule):  # torch.export recompiles these
+                found[(*path, "forward")] = None
+        elif path and isinstance(thing, _CALLABLES) and path[-1] != "forward":
+            found[path] = None
+    for entry in graph.inputs:
+        if isinstance(entry.source, State) and entry.source.kind == "closure":
+            found[split_path(entry.source.path)] = None
+    return tuple(path for path in found if path)

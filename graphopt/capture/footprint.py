@@ -73,6 +73,10 @@ class PythonState:
             pending.extend(_children(name, thing))
         self._keep = keep
 
+    def knows(self, thing: object) -> bool:
+        """Whether the roots reach this very object."""
+        return id(thing) in self._taken or id(getattr(thing, "__dict__", None)) in self._taken
+
     def changes(self) -> Iterator[Change]:
         """Every entry that is not the object it was."""
         for name, holder, before in self._taken.values():
@@ -215,6 +219,7 @@ class Preserved:
     def __init__(self, model: torch.nn.Module) -> None:
         self._python = PythonState(roots_of(model))
         reached = [thing for _, thing in reachable(model) if isinstance(thing, torch.Tensor)]
+        self._versions = [(t, t._version) for t in reached if not t.is_inference()]
         with torch.no_grad():
             self._contents = [(tensor, _metadata(tensor), tensor.detach().clone()) for tensor in reached]
 
@@ -227,8 +232,11 @@ class Preserved:
             for tensor, metadata, contents in self._contents:
                 if metadata is not None and _metadata(tensor) != metadata:
                     tensor.set_(*metadata)
-                if not _same_bits(tensor, contents):  # copying would bump the version of what is the same
+                if not _same_bits(tensor, contents):
                     tensor.detach().copy_(contents)
+        for tensor, version in self._versions:  # a backward pass may be pending on what was saved before
+            if tensor._version != version:
+                torch._C._autograd._unsafe_set_version_counter((tensor,), (version,))
 
 
 def _metadata(tensor: torch.Tensor) -> tuple[Any, ...] | None:

@@ -60,14 +60,17 @@ class Call:
         """Binds and flattens the arguments of one call."""
         bound = bind(model.forward, args, kwargs)
         flattening = Flattening()
+        parameters = tuple(parameter for parameter, _ in bound)
         structures = tuple(flattening.take(value) for _, value in bound)
-        return cls(
-            tuple(parameter for parameter, _ in bound),
-            structures,
-            tuple(flattening.leaves),
-            len(args),
-            tuple(kwargs),
+        # A default that holds tensors is passed along: the call may give another in its place.
+        defaults = (
+            parameter.name
+            for parameter, structure in zip(parameters[len(args) :], structures[len(args) :], strict=True)
+            if parameter.kind in ("positional", "named")
+            and parameter.name not in kwargs
+            and leaf_order((structure,))
         )
+        return cls(parameters, structures, tuple(flattening.leaves), len(args), (*kwargs, *defaults))
 
     def replay(self, leaves: tuple[Any, ...]) -> tuple[tuple[Any, ...], dict[str, Any], Flattening]:
         """Arguments as the caller spelled them, made of other leaves; and their flattening."""
@@ -158,12 +161,18 @@ class _Flat(torch.nn.Module):
         before = {ident: thing for ident, thing in flattening.objects.items()}
         contents = {ident: flattening.retake(thing) for ident, thing in before.items()}
         names = self._names | _tensor_names(self.model)
-        state = PythonState({"model": self.model}, names)
+        state = PythonState(roots_of(self.model), names)
         with self._watch.patches(self.model), self._watch:
             result = self.model(*args, **kwargs)
         state_writes = tuple(self._state_writes(state, flattening))
         state.restore()
         structure = flattening.take(result)
+        kept = next((t for i, t in flattening.objects.items() if i not in before and state.knows(t)), None)
+        if kept is not None:
+            self._watch.refuse(
+                f"forward returns a {type(kept).__name__} that the model keeps, and a graph would copy it",
+                "return a copy",
+            )
         object_writes = tuple(self._object_writes(before, contents, flattening))
         returned = (structure, *(w.contents for w in object_writes), *(w.leaf for w in state_writes))
         order = leaf_order(returned)

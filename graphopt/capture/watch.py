@@ -102,6 +102,9 @@ _REFUSED: dict[Any, str] = {
     _T._typed_storage: "forward reaches for a tensor's storage",
     _T.numpy: "forward turns a tensor into a numpy array",
     _T.__array__: "forward turns a tensor into a numpy array",
+    _getter("_base"): "forward asks whether a tensor is a view",
+    _T._is_view: "forward asks whether a tensor is a view",
+    _T.is_shared: "forward asks whether a tensor is in shared memory",
     _T.share_memory_: "forward moves a tensor into shared memory",
 }
 _REFUSED_CALLS: tuple[tuple[Any, str], ...] = (

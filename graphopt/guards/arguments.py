@@ -1,6 +1,7 @@
 """The check of a call's arguments, compiled to straight-line Python with one condition a fact."""
 
 import inspect
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -35,6 +36,7 @@ class ArgumentCheck:
         self.traceable = traceable  # leave out what torch.compile cannot follow and guards itself
         self.lines: list[str] = []
         self.names: dict[str, Any] = {"_sentence": _sentence, "_partial": partial}
+        self.names |= {"floor": math.floor, "ceil": math.ceil, "math": math}
         self.leaf_names: dict[int, str] = {}
         self.object_names: dict[int, str] = {}
         self.shown_names: dict[str, str] = {}  # of variables, for sentences
@@ -103,7 +105,11 @@ class ArgumentCheck:
             case Const(lit):
                 self._const(lit, path, name)
             case Opaque(value):
-                self._test(f"{path} is not {self._constant(value)}", name, value, path, "the object")
+                by_value = isinstance(value, slice | range | bytes)
+                expected = self._constant(value)
+                broken = f"type({path}) is not {type(value).__name__} or {path} != {expected}"
+                broken = broken if by_value else f"{path} is not {expected}"
+                self._test(broken, name, value, path, "the object")
             case Known(ident):
                 known = self.object_names[ident]
                 expected = f"the same object as {self.shown_names[known]}"
@@ -143,8 +149,8 @@ class ArgumentCheck:
         self.lines.append(f"    {variable} = {path}")
         self.distinct.append(variable)
         fact = self.facts.arguments[index]
-        kinds = self._constant(PLAIN if fact.kind in PLAIN else (fact.kind,))
-        self._test(f"type({variable}) not in {kinds}", name, fact.kind, f"type({variable})", "the type")
+        kind = self._constant(fact.kind)
+        self._test(f"type({variable}) is not {kind}", name, fact.kind, f"type({variable})", "the type")
         if isinstance(fact, NumberFact):
             self._size(fact.expr, variable, name, "the value")
             return
@@ -224,6 +230,10 @@ class ArgumentCheck:
             keys = tuple(_constant_key(key) for key in structure.keys)
             expected = self._constant(keys)
             self._test(f"tuple({opened}) != {expected}", name, keys, f"tuple({opened})", "the keys")
+            if not all(type(key) is str for key in keys):  # 1 == True == 1.0
+                kinds = self._constant(tuple(map(type, keys)))
+                broken = f"tuple(map(type, {opened})) != {kinds}"
+                self._test(broken, name, keys, f"tuple({opened})", "the keys")
             for key, item in zip(keys, items, strict=True):
                 shown = f"{name}.{key}" if form == "object" else f"{name}[{key!r}]"
                 self._walk(item, f"{opened}[{self._constant(key)}]", shown)

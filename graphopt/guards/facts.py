@@ -74,6 +74,6 @@ class Facts:
     constraints: tuple[sympy.Basic, ...]
     state: tuple[StateFact, ...]
     attributes: tuple[AttributeFact, ...]
-    objects: tuple[tuple[str, ...], ...]  # paths where the same object must stay: sub-modules, closures
+    objects: tuple[tuple[str, ...], ...]  # where the same object must stay: sub-modules, functions, None
     modes: tuple[ModeFact, ...]
     hooks: tuple[HookFact, ...]

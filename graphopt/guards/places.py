@@ -2,11 +2,13 @@
 
 import contextlib
 import types
-from collections import deque
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 import torch
+
+_DICTIONARIES = (dict, OrderedDict, defaultdict)
 
 Path: TypeAlias = tuple[str, ...]
 
@@ -52,8 +54,11 @@ def _step(thing: Any, name: str) -> tuple[Any, Any]:
     if name.startswith("["):
         if isinstance(thing, list | tuple) and int(name[1:-1]) < len(thing):
             return thing, int(name[1:-1])
-        if isinstance(thing, dict) and name[1:-1] in thing:
-            return thing, name[1:-1]
+        if isinstance(thing, dict):
+            key: Any = name[1:-1]
+            key = key if key in thing or not key.lstrip("-").isdigit() else int(key)
+            if key in thing:
+                return thing, key
         raise KeyError(name)
     if isinstance(thing, types.FunctionType):
         kind, _, variable = name.partition(" ")
@@ -95,7 +100,7 @@ def _children(thing: Any) -> Iterator[tuple[str, Any]]:
     thing = getattr(thing, "__func__", thing)
     if isinstance(thing, list | tuple):
         yield from ((f"[{i}]", child) for i, child in enumerate(thing))
-    elif type(thing) is dict:
+    elif type(thing) in _DICTIONARIES:
         yield from ((f"[{key}]", child) for key, child in thing.items() if _fits_a_path(key))
     elif isinstance(thing, types.FunctionType):
         yield from _variables(thing)
@@ -110,7 +115,7 @@ def _children(thing: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _fits_a_path(key: object) -> bool:
-    return isinstance(key, str) and not set(key) & set(".[]")
+    return type(key) is int or (isinstance(key, str) and not set(key) & set(".[]"))
 
 
 def _is_machinery(name: str, child: Any) -> bool:
@@ -139,6 +144,8 @@ def _opens(thing: Any) -> bool:
     """Whether there is anything below."""
     if isinstance(thing, torch.Tensor | type | types.ModuleType):
         return False
-    if isinstance(thing, list | tuple | types.FunctionType | types.MethodType) or type(thing) is dict:
+    if isinstance(thing, list | tuple | types.FunctionType | types.MethodType):
+        return True
+    if type(thing) in _DICTIONARIES:
         return True
     return type(getattr(thing, "__dict__", None)) is dict

@@ -14,7 +14,7 @@ from graphopt.guards.arguments import PLAIN, shown
 from graphopt.guards.facts import Facts
 from graphopt.guards.hooks import Hooks
 from graphopt.guards.modes import MODES
-from graphopt.guards.places import Path, held, locate
+from graphopt.guards.places import Path, held, locate, modules_of, reachable
 from graphopt.ir.literal import SCALARS, Lit
 
 
@@ -46,7 +46,13 @@ class Entries:
 
     def violation(self) -> str | None:
         """A sentence that names the first entry that does not hold."""
-        for path, actual, expected in zip(self.paths, self.actual(), self.expected, strict=True):
+        for path, container, key, expected in zip(
+            self.paths, self.containers, self.keys, self.expected, strict=True
+        ):
+            try:
+                actual = container[key]
+            except (KeyError, IndexError):
+                return f"{'.'.join(path)} is gone"
             if not _same_constant(actual, expected):
                 return f"{'.'.join(path)} is {shown(actual)}, captured with {shown(expected)}"
         return None
@@ -58,6 +64,19 @@ def _same_constant(actual: object, expected: object) -> bool:
     if type(actual) in SCALARS and type(expected) in SCALARS:
         return Lit(actual) == Lit(expected)  # type: ignore[arg-type]
     return False
+
+
+def _sized(model: torch.nn.Module) -> Iterable[Any]:
+    """The containers that forward can see grow: attributes of modules and objects, lists, dictionaries."""
+    for path, thing in reachable(model):
+        if any(name.startswith("_") for name in path):
+            continue
+        if isinstance(thing, torch.nn.Module):
+            yield from (vars(thing), thing._modules, thing._parameters, thing._buffers)
+        elif isinstance(thing, list | dict):
+            yield thing
+        elif type(attributes := getattr(thing, "__dict__", None)) is dict and not callable(thing):
+            yield attributes
 
 
 class Surroundings:
@@ -84,12 +103,6 @@ class Surroundings:
 
     def _find(self) -> None:
         facts, model = self._facts, self._model
-        if self._fixed is None:
-            fixed = Entries()
-            for path in facts.objects:
-                container, key = locate(model, path)
-                fixed.add(container, key, container[key], path)
-            self._fixed = fixed
         self._ways, self._constants = Entries(), Entries()
         ways: dict[Path, None] = {}
         for path in (*(fact.path for fact in facts.attributes), *(p for f in facts.state for p in f.paths)):
@@ -110,8 +123,18 @@ class Surroundings:
         self._shapes = [fact.shape for fact in facts.state]
         self._devices = [fact.device for fact in facts.state]
         self._all_on_cpu = all(device.type == "cpu" for device in self._devices)
-        self._strides = [(i, fact.strides) for i, fact in enumerate(facts.state) if fact.strides is not None]
+        self._strides = [fact.strides for fact in facts.state]
         self._grads = [fact.requires_grad for fact in facts.state if fact.requires_grad is not None]
+        if self._fixed is None:  # what must never change is noted once all the rest is there
+            fixed = Entries()
+            for path in facts.objects:
+                container, key = locate(model, path)
+                fixed.add(container, key, container[key], path)
+            self._fixed = fixed
+            self._modules = [module for _, module in modules_of(model)]
+            self._classes = list(map(type, self._modules))
+            self._sized = list(_sized(model))
+            self._sizes = list(map(len, self._sized))
 
     def hold(self) -> bool:
         """Whether every fact holds."""
@@ -127,6 +150,8 @@ class Surroundings:
             return (
                 self._hooks.hold()
                 and self._fixed.hold()
+                and list(map(len, self._sized)) == self._sizes
+                and list(map(type, self._modules)) == self._classes
                 and self._constants.hold()
                 and self._state_holds(list(map(operator.getitem, self._owners, self._names)))
             )
@@ -141,7 +166,7 @@ class Surroundings:
             and list(map(_shape_of, tensors)) == self._shapes
             and self._devices_hold(tensors)
             and all(owner[name] is tensors[i] for owner, name, i in self._ties)
-            and all(tensors[i].stride() == strides for i, strides in self._strides)
+            and list(map(_strides_of, tensors)) == self._strides
             and (not self._grads or list(map(_requires_grad_of, tensors)) == self._grads)
         )
 
@@ -162,9 +187,21 @@ class Surroundings:
         return (
             self._hooks.violation()
             or self._fixed.violation()
+            or self._shape_violation()
             or self._constants.violation()
             or self._state_violation()
         )
+
+    def _shape_violation(self) -> str | None:
+        for container, size in zip(self._sized, self._sizes, strict=True):
+            if len(container) != size:
+                keys = list(container)[-1:] if isinstance(container, dict) else []
+                return (
+                    f"an object of the model has {len(container)} entries {shown(keys)}, captured with {size}"
+                )
+        if list(map(type, self._modules)) != self._classes:
+            return "a sub-module is of another class"
+        return None
 
     def _state_violation(self) -> str:
         for fact, owner, name in zip(self._facts.state, self._owners, self._names, strict=True):
@@ -183,5 +220,11 @@ class Surroundings:
 _dtype_of = operator.attrgetter("dtype")
 _shape_of = operator.attrgetter("shape")
 _device_of = operator.attrgetter("device")
+
+
+def _strides_of(tensor: torch.Tensor) -> tuple[int, ...] | None:
+    return tensor.stride() if tensor.layout is torch.strided else None
+
+
 _is_on_cpu = operator.attrgetter("is_cpu")
 _requires_grad_of = operator.attrgetter("requires_grad")
