@@ -124,6 +124,7 @@ class Surroundings:
         self._devices = [fact.device for fact in facts.state]
         self._all_on_cpu = all(device.type == "cpu" for device in self._devices)
         self._strides = [fact.strides for fact in facts.state]
+        self._stride_of: Any = _strides_of if None in self._strides else torch.Tensor.stride
         self._grads = [fact.requires_grad for fact in facts.state if fact.requires_grad is not None]
         if self._fixed is None:  # what must never change is noted once all the rest is there
             fixed = Entries()
@@ -166,7 +167,7 @@ class Surroundings:
             and list(map(_shape_of, tensors)) == self._shapes
             and self._devices_hold(tensors)
             and all(owner[name] is tensors[i] for owner, name, i in self._ties)
-            and list(map(_strides_of, tensors)) == self._strides
+            and list(map(self._stride_of, tensors)) == self._strides
             and (not self._grads or list(map(_requires_grad_of, tensors)) == self._grads)
         )
 
