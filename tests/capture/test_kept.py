@@ -118,6 +118,12 @@ def test_conjugate_and_negative_bits_are_kept(passes: Any) -> None:
     assert_same(lambda a: (a * 2, a), z.conj().imag, passes=passes)
 
 
+def test_closed_over_tensors_of_every_kind_are_kept(passes: Any) -> None:
+    z = torch.randn(2, 4, dtype=torch.complex64)
+    for kept in (z.conj(), z.conj().imag, torch.tensor(2.0), torch.ones(0, 4), X.to_sparse(), X.bool()):
+        assert_same(lambda x, kept=kept: (kept * 1, x + 1), X, passes=passes)
+
+
 def test_size_one_and_empty_shapes_go_through(passes: Any) -> None:
     for shape in [(1, 4), (0, 4), (1, 1), ()]:
         assert_same(lambda x: (x.sum(), x.expand(3, *x.shape), x + x), torch.ones(shape), passes=passes)

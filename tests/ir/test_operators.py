@@ -5,8 +5,7 @@ import inspect
 import math
 import operator
 import random
-import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -25,7 +24,7 @@ from bench.operators.record import opinfo_programs
 from bench.operators.table import PATH
 from graphopt.ir.graph import Node, Value
 from graphopt.ir.literal import Lit
-from graphopt.ir.ops import Alias, Effect, Op, effect_of, lookup
+from graphopt.ir.ops import Alias, Effect, effect_of, lookup
 from graphopt.ir.types import TensorType
 
 _FEW = Budget(calls=5, each=1, variants=6)
