@@ -16,7 +16,7 @@ from bench.operators.commutation import commutes
 from bench.operators.evidence import Evidence
 from bench.operators.trial import attempt
 from bench.operators.values import assignments
-from bench.operators.variants import Variant, layouts, literals
+from bench.operators.variants import Kind, Variant, layouts, literals
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Budget:
     calls: int = 20  # recorded calls, as unlike one another as there are
     each: int = 6  # of these, how many get every pattern of values into each operand by itself
     variants: int = 40  # calls with other layouts and literals
-    guesses: bool = True  # whether literals that operators need not check are among them
+    kinds: frozenset[Kind] = frozenset(Kind)  # which changes to make
 
 
 def gather(op: OpOverload, calls: Sequence[Call], budget: Budget = Budget()) -> Evidence:
@@ -43,7 +43,7 @@ def gather(op: OpOverload, calls: Sequence[Call], budget: Budget = Budget()) -> 
             evidence.add(call, *(attempt(call, seed, grad=True) for seed in (1, 2)))
         seen = {call.signature() for call in recorded}
         tried = 0
-        for variant in _in_turns(recorded, rng, guesses=budget.guesses):
+        for variant in _in_turns(recorded, rng, budget.kinds):
             if len(seen) >= len(recorded) + budget.variants or tried >= 4 * budget.variants:
                 break
             tried += 1
@@ -52,18 +52,18 @@ def gather(op: OpOverload, calls: Sequence[Call], budget: Budget = Budget()) -> 
                 continue
             if attempt(changed, 1).error is None:
                 seen.add(changed.signature())
-                _try_values(evidence, changed, generator, guess=variant.guess)
+                _try_values(evidence, changed, generator, guess=variant.kind is Kind.GUESS)
         evidence.commutes = commutes(op, recorded, generator)
     return evidence
 
 
-def _in_turns(calls: Sequence[Call], rng: random.Random, *, guesses: bool) -> Iterator[Variant]:
+def _in_turns(calls: Sequence[Call], rng: random.Random, kinds: frozenset[Kind]) -> Iterator[Variant]:
     """The variants of all calls: one of each label, then another of each, and so on."""
     by_label: dict[str, list[Variant]] = {}
     for call in calls:
         for variants in (layouts(call), literals(call)):
             for variant in variants:
-                if guesses or not variant.guess:
+                if variant.kind in kinds:
                     by_label.setdefault(variant.label, []).append(variant)
     for members in by_label.values():
         rng.shuffle(members)

@@ -17,8 +17,10 @@ from torch._ops import OpOverload
 from bench.operators.calls import Call
 from bench.operators.evidence import Evidence, Excluded
 from bench.operators.execution import Budget, gather
+from bench.operators.variants import Kind
 
 _SECONDS = 240.0  # for one operator, on a machine that does other work too
+_SAFE = frozenset({Kind.LAYOUT})
 _MEMORY = 2 * 2**30  # bytes on top of what is in use
 
 
@@ -27,7 +29,8 @@ def gather_all(
 ) -> Iterator[tuple[OpOverload, Evidence | Excluded]]:
     """Evidence for each operator, in order of name.
 
-    One that kills its process is tried again without guessed literals, which no program means.
+    One that kills its process is tried again on recorded sizes and literals only, for other sizes and
+    literals may be such as no program means.
     """
     pending = [(op, budget) for op in sorted(calls, key=str)]
     context = multiprocessing.get_context("fork")
@@ -43,8 +46,8 @@ def gather_all(
                 yield op, found
                 continue
             child.kill()
-            if used.guesses:
-                pending = [(op, dataclasses.replace(used, guesses=False)), *pending]
+            if used.kinds != _SAFE:
+                pending = [(op, dataclasses.replace(used, kinds=_SAFE)), *pending]
             else:
                 yield op, found
             break

@@ -15,6 +15,8 @@ _OUTSIDE = re.compile(
 )
 _UNINITIALISED = re.compile(r"_?(new_)?empty(_|$)|resize|_resize|set_?$|_efficientzerotensor")
 
+_POLYNOMIAL = re.compile(r"special_(shifted_)?(chebyshev|hermite|laguerre|legendre)_polynomial")
+
 
 def why_not(op: OpOverload) -> str | None:
     """Why an overload is left out whatever executing it would show; None for a candidate."""
@@ -23,6 +25,8 @@ def why_not(op: OpOverload) -> str | None:
         return "quantised, sparse, foreach, backend or book-keeping operator"
     if _UNINITIALISED.match(name):
         return "uninitialised memory"
+    if _POLYNOMIAL.match(name):
+        return "returns a variable that it never set where x is NaN and n > 1"
     if torch.Tag.inplace_view in op.tags:
         return "changes an operand's metadata (tag inplace_view)"
     if "nondeterministic_bitwise" in {tag.name for tag in op.tags}:

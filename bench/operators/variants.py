@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -14,18 +15,25 @@ from bench.operators.calls import Call
 _MODES = ("none", "mean", "sum", "constant", "reflect", "replicate", "circular", "floor", "trunc")
 _CHECKED = ("bool", "float", "SymFloat", "number", "Scalar", "ScalarType", "MemoryFormat", "Tensor")
 
+_UNCHECKED_FLAGS = ("has_biases", "bidirectional")
+"""lstm and its kin do not check the length of `params` against these."""
+
+
+class Kind(enum.Enum):
+    """What a variant changes, and what may be concluded from it."""
+
+    LAYOUT = "strides, offsets and lazy bits"
+    SIZE = "sizes of all operands alike"
+    LITERAL = "a literal that operators check"
+    GUESS = "a literal that operators need not check: with a wrong one some return garbage"
+
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A change to a call: `label` says which.
-
-    A `guess` is a literal that operators need not check, such as a mode given as a number, or sizes
-    given apart from the tensor: with a wrong one some return uninitialised memory, and some crash. No
-    program means such a call, so it shows nothing about determinism.
-    """
+    """A change to a call: `label` says which."""
 
     label: str
-    guess: bool
+    kind: Kind
     make: Callable[[], Call]
 
     def call(self) -> Call | None:
@@ -39,14 +47,14 @@ class Variant:
 def layouts(call: Call) -> Iterator[Variant]:
     """Operands of other strides, offsets and lazy bits; and of other sizes, which may not run."""
     for change in _LAYOUTS:
-        yield Variant(change.__name__, False, partial(call.mapped, change))
+        yield Variant(change.__name__, Kind.LAYOUT, partial(call.mapped, change))
     if any(argument.is_out for argument in call.op._schema.arguments):
         return  # operands of other sizes would have the out= operand resized
     tensors = [tensor for _, tensor in call.tensors()]
     sizes = dict.fromkeys(size for tensor in tensors for size in tensor.shape if size > 1)
     for old in list(sizes)[:3]:
         for new in (1, 0):
-            yield Variant(f"size {new}", False, partial(call.mapped, _Resize(old, new)))
+            yield Variant(f"size {new}", Kind.SIZE, partial(call.mapped, _Resize(old, new)))
 
 
 def literals(call: Call) -> Iterator[Variant]:
@@ -64,13 +72,12 @@ def literals(call: Call) -> Iterator[Variant]:
         given = call.operands.get(name, argument.default_value)
         values = [None] if optional else []
         values += _other_literals(kind, given, tensors)
-        # lstm and its kin read parameters past the end where `has_biases` is not theirs.
-        guess = kind not in _CHECKED or name == "has_biases"
+        guess = kind not in _CHECKED or name in _UNCHECKED_FLAGS
         for value in values:
             if type(value) is not type(given) or value != given:
                 yield Variant(
                     f"{name}={value}" if value is None or kind in ("bool", "float") else name,
-                    guess and value is not None,
+                    Kind.GUESS if guess and value is not None else Kind.LITERAL,
                     partial(call.with_operand, name, value),
                 )
 
