@@ -67,6 +67,7 @@ class Call:
         for name, operand in self.operands.items():
             for tensor in tensors_in(operand):
                 yield name, tensor.dim(), empty
+                yield name, tensor.is_contiguous(), tensor.is_conj(), tensor.is_neg()
             if type(operand) in SCALARS:
                 yield name, repr(operand), empty
             elif not isinstance(operand, torch.Tensor):

@@ -46,10 +46,10 @@ def gather(op: OpOverload, calls: Sequence[Call], budget: Budget = Budget()) -> 
         for variant in _in_turns(recorded, rng, budget.kinds):
             if len(seen) >= len(recorded) + budget.variants or tried >= 4 * budget.variants:
                 break
-            tried += 1
             changed = variant.call()
             if changed is None or changed.signature() in seen:
                 continue
+            tried += 1
             if attempt(changed, 1).error is None:
                 seen.add(changed.signature())
                 _try_values(evidence, changed, generator, guess=variant.kind is Kind.GUESS)

@@ -21,7 +21,7 @@ from bench.operators.variants import Kind
 
 _SECONDS = 240.0  # for one operator, on a machine that does other work too
 _SAFE = frozenset({Kind.LAYOUT})
-_MEMORY = 2 * 2**30  # bytes on top of what is in use
+_MEMORY = 1 * 2**30  # bytes on top of what is in use
 
 
 def gather_all(

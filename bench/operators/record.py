@@ -49,22 +49,32 @@ class Recorder(SchemaCheckMode):  # type: ignore[no-untyped-call]
         self._dtypes: dict[tuple[OpOverload, tuple[torch.dtype, ...]], int] = defaultdict(int)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.note(Call.bind(func, args, kwargs or {}))
-        return func(*args, **(kwargs or {}))
+        copied = self._copy_if_new(Call.bind(func, args, kwargs or {}))
+        result = func(*args, **(kwargs or {}))
+        if copied is not None:
+            self._keep(copied)
+        return result
 
     def note(self, call: Call) -> None:
-        """Keeps a copy of a call unless one like it is kept or there are enough."""
+        """Keeps a copy of a call, unless one like it is kept or there are enough."""
+        copied = self._copy_if_new(call)
+        if copied is not None:
+            self._keep(copied)
+
+    def _copy_if_new(self, call: Call) -> Call | None:
         if call.op.namespace != "aten" or not is_plain(list(call.operands.values())):
-            return
+            return None
         if any(tensor.numel() > _LARGEST for _, tensor in call.tensors()):
-            return
-        kept, key, signature = self.calls[call.op], (call.op, call.dtypes()), call.signature()
-        full = self._dtypes[key] >= _CALLS_OF_ONE_DTYPE or len(kept) >= _CALLS
-        if full or signature in self._signatures:
-            return
-        self._signatures.add(signature)
-        self._dtypes[key] += 1
-        kept.append(call.mapped(torch.Tensor.detach).copied())
+            return None
+        full = self._dtypes[call.op, call.dtypes()] >= _CALLS_OF_ONE_DTYPE
+        if full or len(self.calls[call.op]) >= _CALLS or call.signature() in self._signatures:
+            return None
+        return call.mapped(torch.Tensor.detach).copied()
+
+    def _keep(self, call: Call) -> None:
+        self.calls[call.op].append(call)
+        self._signatures.add(call.signature())
+        self._dtypes[call.op, call.dtypes()] += 1
 
     def run(self, program: Callable[[], object]) -> None:
         """Runs code under the recorder; what it raises is not of interest."""
@@ -127,13 +137,16 @@ def _relatives(op: OpOverload) -> Iterator[OpOverload]:
 
 
 def _relative_call(relative: OpOverload, call: Call) -> Call | None:
-    taken = set(parameters(relative))
-    operands = {name: operand for name, operand in call.operands.items() if name in taken}
+    """The call of a relative on the same operands; None where it has no place for some of them."""
+    kinds = {argument.name: str(argument.real_type) for argument in relative._schema.arguments}
+    for name, operand in call.operands.items():
+        if name not in kinds or (list(tensors_in(operand)) and "Tensor" not in kinds[name]):
+            return None
+    operands = dict(call.operands)
     outs = [argument.name for argument in relative._schema.arguments if argument.is_out]
     if outs:
         results = list(tensors_in(call.copied().run()))
         if len(results) != len(outs):
             return None
-        for name, result in zip(outs, results, strict=True):
-            operands[name] = torch.zeros_like(result)
+        operands |= {n: torch.zeros_like(r) for n, r in zip(outs, results, strict=True)}
     return Call(relative, operands)

@@ -23,6 +23,8 @@ def why_not(op: OpOverload) -> str | None:
     name = op._schema.name.removeprefix("aten::")
     if _OUTSIDE.match(name):
         return "quantised, sparse, foreach, backend or book-keeping operator"
+    if not torch._C._dispatch_has_kernel(str(op._schema).partition("(")[0]):
+        return "an operator of TorchScript alone"
     if _UNINITIALISED.match(name):
         return "uninitialised memory"
     if _POLYNOMIAL.match(name):

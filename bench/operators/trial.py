@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,16 +77,19 @@ def attempt(call: Call, seed: int, *, grad: bool = False) -> Trial:
         except Exception as raised:
             error = type(raised).__name__
     drew = not torch.equal(stream, torch.get_rng_state())
+    owners: dict[int, set[str]] = {}
+    for name, tensor in call.tensors():
+        owners.setdefault(tensor.untyped_storage()._cdata, set()).add(name)
+    claimed = {a.name for a in call.op._schema.arguments if a.alias_info and a.alias_info.is_write}
     written, reshaped = set(), set()
     for (name, tensor), was in zip(call.tensors(), before, strict=True):
         now = _Snapshot.of(tensor)
         if now.metadata != was.metadata:
             reshaped.add(name)
-        if now.version != was.version or now.stored != was.stored:
+        # x.add_(x) changes the bytes under `other`, but writes `self`.
+        explained = name not in claimed and claimed & owners.get(tensor.untyped_storage()._cdata, set())
+        if now.version != was.version or (now.stored != was.stored and not explained):
             written.add(name)
-    owners: dict[int, set[str]] = {}
-    for name, tensor in call.tensors():
-        owners.setdefault(tensor.untyped_storage()._cdata, set()).add(name)
     made = [tensor for tensor in tensors_in(results) if tensor.layout is torch.strided]
     storages = [tensor.untyped_storage()._cdata for tensor in made]
     return Trial(
@@ -146,9 +150,14 @@ def _storage_bytes(storage: torch.UntypedStorage) -> bytes:
 
 @contextlib.contextmanager
 def _poisoned(byte: int) -> Iterator[None]:
-    libc = ctypes.CDLL(None)
-    libc.mallopt(_M_PERTURB, byte)
+    mallopt = _mallopt()
+    mallopt(_M_PERTURB, byte)
     try:
         yield
     finally:
-        libc.mallopt(_M_PERTURB, 0)
+        mallopt(_M_PERTURB, 0)
+
+
+@functools.cache
+def _mallopt() -> Callable[[int, int], object]:
+    return ctypes.CDLL(None).mallopt

@@ -54,7 +54,7 @@ def _patterns(dtype: torch.dtype) -> list[Pattern]:
     if dtype is torch.bool:
         return [_choice((False, True)), _constant(False), _constant(True)]
     info = torch.iinfo(dtype)
-    constants_ = (0, 1, 2, 3, 5, 40, 2**20, -1, -2, -7, info.max, info.min)
+    constants_ = (0, 1, 2, 3, 5, 40, 1000, -1, -2, -7, info.max, info.min)
     fitting = [value for value in constants_ if info.min <= value <= info.max]
     small = [value for value in range(-3, 4) if info.min <= value]
     return [_choice((0, 1)), _choice((0, 1, 2)), _choice(small), *map(_constant, fitting)]
