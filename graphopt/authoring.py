@@ -2,19 +2,26 @@
 
 from typing import Protocol, runtime_checkable
 
+from graphopt.analysis.geometry import Geometry, Views
 from graphopt.analysis.gradients import differentiable
 from graphopt.analysis.memory import Memory
+from graphopt.analysis.substitution import Substitution
 from graphopt.draft import Claim, Draft
-from graphopt.ir.graph import Arg, Graph, Node, Sequence, Value, values_in
+from graphopt.ir.graph import Arg, Graph, Mapping, Node, Sequence, Slice, Value, values_in
+from graphopt.ir.laws import Form, Law, holds, is_number, kind_of, laws_of
 from graphopt.ir.literal import Lit
 from graphopt.ir.ops import Alias, Effect, effect_of, lookup
+from graphopt.ir.regions import structure_of, written_out
 from graphopt.ir.text import print_node
 from graphopt.ir.types import TensorType
 
 
 @runtime_checkable
 class Pass(Protocol):
-    """A rewrite: a kebab-case name, what it promises, and the edits it makes to a draft."""
+    """A rewrite: a kebab-case name, what it promises, and the edits it makes to a draft.
+
+    `finding`, where it has one, is its word for what it finds, for the report: "computed again".
+    """
 
     name: str
     claim: Claim
@@ -29,17 +36,30 @@ __all__ = [
     "Claim",
     "Draft",
     "Effect",
+    "Form",
+    "Geometry",
     "Graph",
+    "Law",
     "Lit",
+    "Mapping",
     "Memory",
     "Node",
     "Pass",
     "Sequence",
+    "Slice",
+    "Substitution",
     "TensorType",
     "Value",
+    "Views",
     "differentiable",
     "effect_of",
+    "holds",
+    "is_number",
+    "kind_of",
+    "laws_of",
     "lookup",
     "print_node",
+    "structure_of",
     "values_in",
+    "written_out",
 ]

@@ -7,7 +7,13 @@ from graphopt.authoring import Pass
 from graphopt.errors import PassError
 
 GROUP = "graphopt.passes"
-LOSSLESS = ("common-subexpression", "dead-code")  # what `passes=None` runs, in this order
+LOSSLESS = (  # what `passes=None` runs, in this order
+    "grad-mode-region",
+    "redundant-view",
+    "identity-operation",
+    "common-subexpression",
+    "dead-code",
+)
 
 
 def names() -> tuple[str, ...]:

@@ -1,11 +1,12 @@
 """`Draft`: the only way to edit a graph. Every edit is a numbered step that says why."""
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from graphopt.errors import InvalidGraph
-from graphopt.ir.graph import Graph, Node, Origin, Value, replace_values
+from graphopt.ir.graph import Arg, Graph, Node, Value, replace_values
+from graphopt.ir.types import Type
 
 
 class Claim(enum.Enum):
@@ -17,17 +18,37 @@ class Claim(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Site:
+    """Where a pass edits: the same in every run over the same graph, whatever happens elsewhere."""
+
+    pass_name: str
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
-    """One accepted edit: nodes removed and added, and which value took the place of which."""
+    """One accepted edit, as a delta: `removed` nodes, `added` ones in front of `before` (the name of the
+    node that made the replaced values), and which value took the place of which."""
 
     number: int
-    pass_name: str
+    site: Site
     claim: Claim
+    finding: str  # the pass's word for all its edits: "computed again"
     why: str
-    removed: tuple[Node, ...] = ()
+    removed: tuple[Node, ...]
     added: tuple[Node, ...] = ()
     replaced: tuple[tuple[Value, Value], ...] = ()
     evidence: str = ""
+
+    @property
+    def pass_name(self) -> str:
+        """The pass that made the edit."""
+        return self.site.pass_name
+
+    @property
+    def before(self) -> str:
+        """The node in front of which `added` stand."""
+        return self.site.node
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,27 +60,101 @@ class Missed:
     why_not: str
 
 
+def applied(graph: Graph, steps: Iterable[Step], *, checked: bool = False) -> Graph:
+    """The graph after some steps, in one sweep over its nodes. Raises InvalidGraph where they leave one
+    that breaks an invariant, unless `checked` says that each has been checked."""
+    removed: set[str] = set()
+    added: dict[str, list[Node]] = {}
+    values: dict[str, Value] = {}
+    inherited: dict[str, list[Node]] = {}  # by value: the nodes whose place it took
+    for step in steps:
+        removed.update(node.name for node in step.removed)
+        if step.added:
+            added.setdefault(step.before, []).extend(step.added)
+        values.update((old.name, new) for old, new in step.replaced)
+        for _, new in step.replaced:
+            inherited.setdefault(new.name, []).extend(step.removed)
+    if not removed and not added:
+        return graph
+    final = {name: _last(values, value) for name, value in values.items()}
+    for name, gone in [*inherited.items()]:
+        if name in final:
+            inherited.setdefault(final[name].name, []).extend(gone)
+
+    def placed(node: Node) -> Iterable[Node]:
+        for new in added.get(node.name, ()):
+            yield from placed(new)
+        if node.name not in removed:
+            yield _edited(node, final, inherited)
+
+    nodes = tuple(new for node in graph.nodes for new in placed(node))
+    outputs = tuple(replace_values(output, final) for output in graph.outputs)
+    return replace(graph, nodes=nodes, outputs=outputs, checked=checked)
+
+
+def _last(values: Mapping[str, Value], value: Value) -> Value:
+    while value.name in values:
+        value = values[value.name]
+    return value
+
+
+def _edited(node: Node, values: dict[str, Value], inherited: Mapping[str, list[Node]]) -> Node:
+    origins = node.origins
+    for value in node.results:
+        for other in inherited.get(value.name, ()):
+            origins = tuple(dict.fromkeys((*origins, *other.origins)))
+    if origins is node.origins and not any(value.name in values for value in node.operands):
+        return node
+    return replace(
+        node,
+        args=tuple(replace_values(arg, values) for arg in node.args),
+        kwargs=tuple((name, replace_values(arg, values)) for name, arg in node.kwargs),
+        origins=origins,
+    )
+
+
 class Draft:
     """A graph under edit by one pass at a time.
 
     `graph` is the graph as the current pass found it; edits show in the next pass's graph. With
-    `gradients`, the result must give the same bits of every gradient too.
+    `gradients`, the result must give the same bits of every gradient too. `denied` sites are left as
+    they are, and after `limit` steps everything is. An edit that is turned down returns False.
     """
 
-    def __init__(self, graph: Graph, gradients: bool = False) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        gradients: bool = False,
+        *,
+        denied: Mapping[Site, str] | None = None,
+        limit: int | None = None,
+    ) -> None:
         self.graph = graph
         self.gradients = gradients
         self.steps: list[Step] = []
         self.missed: list[Missed] = []
-        self._pass_name = ""
-        self._claim = Claim.BITWISE
-        self._removed: dict[str, Node] = {}
-        self._values: dict[str, Value] = {}
-        self._origins: dict[str, tuple[Origin, ...]] = {}
+        self._denied = denied or {}
+        self._limit = limit
+        self.begin("", Claim.BITWISE, "")
+        self._names = {node.name for node in graph.nodes}
+        self._names.update(entry.value.name for entry in graph.inputs)
+        self._names.update(value.name for node in graph.nodes for value in node.results)
+        self._start()
 
-    def begin(self, pass_name: str, claim: Claim) -> None:
+    def _start(self) -> None:
+        self._first = len(self.steps)
+        self._values: dict[str, Value] = {}
+        self._stands_for: dict[str, list[str]] = {}
+        self._new_uses: dict[str, list[Node]] = {}
+        self._removed: set[str] = set()
+        self._position = {node.name: float(i) for i, node in enumerate(self.graph.nodes)}
+        self._made_at = {value.name: -1.0 for value in (entry.value for entry in self.graph.inputs)}
+        for i, node in enumerate(self.graph.nodes):
+            self._made_at.update((value.name, float(i)) for value in node.results)
+
+    def begin(self, pass_name: str, claim: Claim, finding: str) -> None:
         """Names the pass that the following steps belong to."""
-        self._pass_name, self._claim = pass_name, claim
+        self._pass_name, self._claim, self._finding = pass_name, claim, finding
 
     def live(self, node: Node) -> bool:
         """Whether the node still stands."""
@@ -67,30 +162,104 @@ class Draft:
 
     def resolve(self, value: Value) -> Value:
         """The value that stands for a value after the edits so far."""
-        while value.name in self._values:
-            value = self._values[value.name]
-        return value
+        return _last(self._values, value)
 
-    def merge(self, node: Node, into: Node, why: str, evidence: str = "") -> None:
-        """Removes a node and lets the results of another take the place of its own.
+    def node(
+        self,
+        op: str,
+        args: Sequence[Arg],
+        types: Type | Sequence[Type],
+        *,
+        kwargs: Mapping[str, Arg] | None = None,
+        like: Node,
+    ) -> Node:
+        """A new node to be handed to `replace`, with `like`'s origins and a name after it.
 
-        Raises InvalidGraph where the results do not correspond.
+        types: that of its result, or a list of types where the operator returns a sequence.
         """
-        if [v.type for v in node.results] != [v.type for v in into.results] or node.many != into.many:
-            raise InvalidGraph(f"{node.name} and {into.name} have different result types")
-        pairs = tuple(zip(node.results, into.results, strict=True))
-        for old, new in pairs:
-            self._values[old.name] = new
-        self._removed[node.name] = node
-        known = self._origins.get(into.name, into.origins)
-        self._origins[into.name] = tuple(dict.fromkeys((*known, *node.origins)))
-        self._step(why, evidence, removed=(node,), replaced=pairs)
+        many = not isinstance(types, Type)
+        name = self.fresh(like.results[0].name if like.results else like.name)
+        kinds: Sequence[Type] = types if many else (types,)  # type: ignore[assignment]
+        results = tuple(Value(f"{name}_{i}" if many else name, kind) for i, kind in enumerate(kinds))
+        given = tuple((kwargs or {}).items())
+        return Node(name, op, tuple(args), given, results, many, like.origins)
 
-    def remove(self, nodes: Iterable[Node], why: str, evidence: str = "") -> None:
-        """Removes nodes whose results nothing reads any more."""
-        removed = tuple(nodes)
-        self._removed.update((node.name, node) for node in removed)
-        self._step(why, evidence, removed=removed)
+    def fresh(self, base: str) -> str:
+        """A name like `base` that nothing in the graph has."""
+        number = 1
+        while f"{base}_{number}" in self._names:
+            number += 1
+        name = f"{base}_{number}"
+        self._names.add(name)
+        return name
+
+    def replace(
+        self,
+        node: Node,
+        values: Sequence[Value],
+        why: str,
+        *,
+        added: Sequence[Node] = (),
+        evidence: str = "",
+    ) -> bool:
+        """Removes a node; `values` take the place of its results. They are inputs, or made by nodes
+        before it, or by `added` ones, which come to stand where it stood.
+
+        Returns whether the edit was taken. Raises InvalidGraph, naming the node, where the values have
+        other types, or something is used before it is made.
+        """
+        if not self._takes(node):
+            return False
+        where = f"node {node.name} ({node.op})"
+        new = tuple(self.resolve(value) for value in values)
+        if [value.type for value in node.results] != [value.type for value in new]:
+            raise InvalidGraph("its results are replaced by values of other types", where=where)
+        if not self.live(node):
+            raise InvalidGraph("it was removed before", where=where)
+        position = self._position[node.name]
+        for one in added:
+            self._check_made([self.resolve(v) for v in one.operands], position, f"{one.name} ({one.op})")
+            self._made_at.update((value.name, position - 0.5) for value in one.results)
+            for value in one.operands:
+                self._new_uses.setdefault(self.resolve(value).name, []).append(one)
+            self._position[one.name] = position - 0.5
+        self._check_made(new, position, where)
+        pairs = tuple(zip(node.results, new, strict=True))
+        for old, replacement in pairs:
+            self._values[old.name] = replacement
+            self._stands_for.setdefault(replacement.name, []).append(old.name)
+        self._take((node,), node, why, evidence, tuple(added), pairs)
+        return True
+
+    def merge(self, node: Node, into: Node, why: str, evidence: str = "") -> bool:
+        """Removes a node and lets the results of another, before it, take the place of its own."""
+        if node.many != into.many:
+            raise InvalidGraph("one returns a sequence", where=f"nodes {node.name} and {into.name}")
+        return self.replace(node, into.results, why, evidence=evidence)
+
+    def remove(self, node: Node, why: str, evidence: str = "") -> bool:
+        """Removes a node whose results nothing reads any more. Returns whether the edit was taken.
+        Raises InvalidGraph where a standing node, or an output, reads one."""
+        if not self._takes(node):
+            return False
+        for value in node.results:
+            reader = self._reader(value.name)
+            if reader:
+                raise InvalidGraph(f"{reader} reads it", where=f"node {node.name} ({node.op})")
+        self._take((node,), node, why, evidence, (), ())
+        return True
+
+    def _reader(self, name: str) -> str | None:
+        """What reads a value, or one whose place it took."""
+        if name in self.graph.returned:
+            return "the output"
+        for user in (*self.graph.uses.get(name, ()), *self._new_uses.get(name, ())):
+            if self.live(user):
+                return user.name
+        for other in self._stands_for.get(name, ()):
+            if (reader := self._reader(other)) is not None:
+                return reader
+        return None
 
     def miss(self, node: Node, why_not: str) -> None:
         """Records a near miss."""
@@ -98,33 +267,33 @@ class Draft:
 
     def finish(self) -> Graph:
         """Makes the edits of this pass into a graph, checks it whole, and starts afresh on it."""
-        if self._removed or self._values:
-            values = {name: self.resolve(value) for name, value in self._values.items()}
-            nodes = tuple(
-                self._edited(node, values) for node in self.graph.nodes if node.name not in self._removed
-            )
-            outputs = tuple(replace_values(output, values) for output in self.graph.outputs)
-            self.graph = replace(self.graph, nodes=nodes, outputs=outputs)
-            self._removed, self._values, self._origins = {}, {}, {}
+        if len(self.steps) > self._first:
+            self.graph = applied(self.graph, self.steps[self._first :])
+            self._start()
         return self.graph
 
-    def _edited(self, node: Node, values: dict[str, Value]) -> Node:
-        origins = self._origins.get(node.name, node.origins)
-        if origins is node.origins and not any(value.name in values for value in node.operands):
-            return node
-        return replace(
-            node,
-            args=tuple(replace_values(arg, values) for arg in node.args),
-            kwargs=tuple((name, replace_values(arg, values)) for name, arg in node.kwargs),
-            origins=origins,
-        )
+    def _takes(self, node: Node) -> bool:
+        reason = self._denied.get(Site(self._pass_name, node.name))
+        if reason is not None:
+            self.miss(node, reason)
+        return reason is None and (self._limit is None or len(self.steps) < self._limit)
 
-    def _step(
+    def _check_made(self, values: Iterable[Value], position: float, where: str) -> None:
+        for value in values:
+            if self._made_at.get(value.name, position) >= position:
+                raise InvalidGraph(f"%{value.name} is used before it is made", where=where)
+
+    def _take(
         self,
+        removed: tuple[Node, ...],
+        at: Node,
         why: str,
         evidence: str,
-        removed: tuple[Node, ...] = (),
-        replaced: tuple[tuple[Value, Value], ...] = (),
+        added: tuple[Node, ...],
+        replaced: tuple[tuple[Value, Value], ...],
     ) -> None:
-        number = len(self.steps) + 1
-        self.steps.append(Step(number, self._pass_name, self._claim, why, removed, (), replaced, evidence))
+        self._removed.update(node.name for node in removed)
+        number, site = len(self.steps) + 1, Site(self._pass_name, at.name)
+        self.steps.append(
+            Step(number, site, self._claim, self._finding, why, removed, added, replaced, evidence)
+        )

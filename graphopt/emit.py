@@ -1,6 +1,5 @@
 """From a Program to a torch.fx.GraphModule that runs it on the original model's state."""
 
-import importlib
 import inspect
 import operator
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from graphopt.ir.graph import (
     Value,
 )
 from graphopt.ir.literal import Lit
+from graphopt.ir.resolve import resolve
 from graphopt.ir.structure import (
     Const,
     Container,
@@ -35,29 +35,6 @@ from graphopt.ir.structure import (
     leaf_order,
     rebuild,
 )
-
-_PYTHON_MODULES = {name: name for name in ("operator", "math", "builtins", "torch")} | {
-    "functorch": "torch._functorch.predispatch"  # what torch.func.vmap leaves in a graph
-}
-
-
-def resolve(op: str) -> Callable[..., Any]:
-    """The callable that an operator's name stands for. Raises InvalidGraph where there is none."""
-    namespace, _, rest = op.partition(".")
-    try:
-        if namespace in _PYTHON_MODULES:
-            found = getattr(importlib.import_module(_PYTHON_MODULES[namespace]), rest)
-        elif namespace == "higher_order":
-            found = getattr(torch.ops.higher_order, rest)
-        else:
-            name, _, overload = rest.rpartition(".")
-            found = getattr(getattr(getattr(torch.ops, namespace), name), overload)
-    except AttributeError as error:
-        raise InvalidGraph(
-            f"no operator is named {op}", remedy="import the library that defines it"
-        ) from error
-    made: Callable[..., Any] = found
-    return made
 
 
 def restoring_modes(run: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,11 +1,11 @@
 """Running passes over a graph in order, until a round changes nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from graphopt.authoring import Pass
-from graphopt.draft import Draft, Missed, Step
-from graphopt.errors import PassError
+from graphopt.draft import Draft, Missed, Site, Step
+from graphopt.errors import Error, PassError
 from graphopt.ir.graph import Graph
 
 MAX_ROUNDS = 8  # a backstop: each round removes nodes, so a fix-point comes long before
@@ -20,30 +20,46 @@ class Outcome:
     missed: tuple[Missed, ...]
 
 
-def run_passes(graph: Graph, passes: Sequence[Pass], gradients: bool = False) -> Outcome:
-    """Runs the passes in order, round after round, to the fix-point; with `gradients`, for a graph that
-    gives the same gradients bit for bit.
+def run_passes(
+    graph: Graph,
+    passes: Sequence[Pass],
+    gradients: bool = False,
+    *,
+    denied: Mapping[Site, str] | None = None,
+    stop_after: int | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Outcome:
+    """Runs the passes in order, round after round, to the fix-point.
+
+    gradients: for a graph that gives the same gradients bit for bit.
+    denied: sites to leave as they are, each with the reason that `missed` gives.
+    stop_after: the number of steps after which nothing more is edited.
+    progress: told what is running.
 
     Raises PassError, naming the pass, where one raises or leaves an invalid graph.
     """
-    draft = Draft(graph, gradients)
-    for _ in range(MAX_ROUNDS if passes else 0):
+    draft = Draft(graph, gradients, denied=denied, limit=stop_after)
+    for number in range(1, MAX_ROUNDS + 1 if passes else 1):
         before = len(draft.steps)
         draft.missed.clear()
         for one in passes:
+            if progress is not None:
+                progress(f"round {number}: {one.name}")
             _run(one, draft)
-        if len(draft.steps) == before:
+        if len(draft.steps) == before or len(draft.steps) == stop_after:
             break
     return Outcome(draft.graph, tuple(draft.steps), tuple(draft.missed))
 
 
 def _run(one: Pass, draft: Draft) -> None:
-    draft.begin(one.name, one.claim)
+    draft.begin(one.name, one.claim, getattr(one, "finding", one.name))
     try:
         one.run(draft)
         draft.finish()
     except Exception as error:
+        where = error.where if isinstance(error, Error) else ""
         raise PassError(
             f"the pass {one.name} failed: {type(error).__name__}: {error}",
             remedy="leave it out of `passes`, or report it to its author",
+            where=where,
         ) from error

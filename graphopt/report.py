@@ -93,8 +93,8 @@ class Report:
             for node in step.removed:
                 origin = node.origins[0] if node.origins else None
                 file, line, text = (origin.file, origin.line, origin.text) if origin else ("", 0, "")
-                reason = "computed again" if step.replaced else step.why
-                found = groups.setdefault((file, line, reason), Finding(file, line, text, reason))
+                key = file, line, step.finding
+                found = groups.setdefault(key, Finding(file, line, text, step.finding))
                 found.nodes.append(node)
         return sorted(groups.values(), key=lambda f: (-f.cost.bytes - f.cost.flops, f.file, f.line))
 
@@ -132,6 +132,7 @@ def _step(step: Step) -> dict[str, object]:
         "number": step.number,
         "pass": step.pass_name,
         "claim": step.claim.value,
+        "finding": step.finding,
         "why": step.why,
         "removed": [{"text": print_node(node), "origins": _origins(node)} for node in step.removed],
         "added": [print_node(node) for node in step.added],

@@ -1,6 +1,6 @@
 """Dead code: what nothing reads is not computed."""
 
-from graphopt.authoring import Claim, Draft, Effect, Node, effect_of, values_in
+from graphopt.authoring import Claim, Draft, Effect, Node, effect_of
 
 
 class DeadCode:
@@ -17,10 +17,11 @@ class DeadCode:
 
     name = "dead-code"
     claim = Claim.BITWISE
+    finding = "nothing reads it"
 
     def run(self, draft: Draft) -> None:
         """Visits the nodes from the last to the first."""
-        read = {value.name for output in draft.graph.outputs for value in values_in(output)}
+        read = set(draft.graph.returned)
         for node in reversed(draft.graph.nodes):
             if any(value.name in read for value in node.results):
                 read.update(value.name for value in node.operands)
@@ -28,8 +29,8 @@ class DeadCode:
                 read.update(value.name for value in node.operands)
                 if reason:
                     draft.miss(node, reason)
-            else:
-                draft.remove((node,), "nothing reads it")
+            elif not draft.remove(node, "nothing reads it"):
+                read.update(value.name for value in node.operands)
 
 
 def _refusal(node: Node) -> str | None:

@@ -90,7 +90,7 @@ class Invalid(Raises):
     name = "invalid"
 
     def run(self, draft: Draft) -> None:
-        draft.remove(draft.graph.nodes[-1:], "it is in the way")
+        draft.remove(draft.graph.nodes[-1], "it is in the way")
 
 
 class Miscompiles(Raises):

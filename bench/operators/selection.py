@@ -10,7 +10,7 @@ from torch._ops import OpOverload
 _OUTSIDE = re.compile(
     r"_?foreach|_fused_|.*quantize|q_|_?fake_quant|.*sparse|_?to_(sparse|mkldnn|dense)|mkldnn|_?nested"
     r"|.*(mps|cudnn|cuda|miopen|xnnpack|vulkan|fbgemm|nnpack)|_coalesce|indices$|values$|.*scaled_mm"
-    r"|_efficient_attention|_flash_attention|_cslt|_wrapped|_test_|_validate|_unsafe_masked|__"
+    r"|_efficient_attention|_flash_attention|_cslt|_wrapped|_test_|_validate|_unsafe_masked|__(?!i?(and|or|xor|lshift|rshift)__)"
     r"|int_repr|_make_per|_use_|record_stream|from_file|pin_memory|is_pinned"
 )
 _UNINITIALISED = re.compile(r"_?(new_)?empty(_|$)|resize|_resize|set_?$|_efficientzerotensor")

@@ -20,6 +20,7 @@ class Memory:
         self._parent: dict[str, str] = {}
         self._position = {node.name: i for i, node in enumerate(graph.nodes)}
         self._written: dict[str, list[int]] = {}
+        self._reshaped: set[str] = set()
         inputs = [entry.value for entry in graph.inputs]
         for value in inputs:
             self._unite(value, inputs[0])
@@ -43,6 +44,16 @@ class Memory:
         writes = self._writes(value)
         return bool(writes) and writes[-1] > self._position[node.name]
 
+    def is_input(self, value: Value) -> bool:
+        """Whether the value may show memory of an argument, of the model's state or of a constant."""
+        return bool(self.graph.inputs) and self._root(value.name) == self._root(
+            self.graph.inputs[0].value.name
+        )
+
+    def reshaped(self, value: Value) -> bool:
+        """Whether a node may give this very tensor another shape or memory: resize_, set_, out=."""
+        return value.name in self._reshaped
+
     def escapes(self, value: Value) -> bool:
         """Whether the caller can come to hold the value, a view of it, or what may be either."""
         return value.name in self._escaping
@@ -61,8 +72,12 @@ class Memory:
         for value in together:
             self._unite(value, together[0])
         if effect is Effect.OPAQUE:
+            self._reshaped.update(value.name for value in operands)
             return operands
-        return written_operands(node, op) if effect is Effect.WRITES else []
+        written = written_operands(node, op) if effect is Effect.WRITES else []
+        made = {_shape(value) for value in results}
+        self._reshaped.update(value.name for value in written if made and _shape(value) not in made)
+        return written
 
     def _find_escaping(self) -> set[str]:
         """Outputs, and backwards everything that may share storage with one through the nodes between."""
@@ -94,3 +109,7 @@ def written_operands(node: Node, op: Op) -> list[Value]:
 
 def _has_storage(value: Value) -> bool:
     return isinstance(value.type, TensorType | ListType)
+
+
+def _shape(value: Value) -> object:
+    return value.type.shape if isinstance(value.type, TensorType) else value.type

@@ -152,6 +152,19 @@ class Graph:
                 found.setdefault(value.name, {})[node.name] = node
         return {name: tuple(nodes.values()) for name, nodes in found.items()}
 
+    @property
+    def values(self) -> Iterator[Value]:
+        """Every value, in order of definition."""
+        for entry in self.inputs:
+            yield entry.value
+        for node in self.nodes:
+            yield from node.results
+
+    @cached_property
+    def returned(self) -> frozenset[str]:
+        """The names of the values among the outputs."""
+        return frozenset(value.name for output in self.outputs for value in values_in(output))
+
     def check(self) -> None:
         """Raises InvalidGraph, naming the node, unless every invariant holds: names are unique, every
         operand was made before and is unchanged, and result types fit the result form."""

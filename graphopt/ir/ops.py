@@ -88,9 +88,20 @@ _HARMLESS_WHEN_FALSE = {
 }
 
 
+# These run their sub-graphs and do nothing else.
+_TRANSPARENT = frozenset(
+    f"higher_order.{name}" for name in ("wrap_with_set_grad_enabled", "wrap_with_autocast", "cond")
+)
+_STRONGEST = (Effect.OPAQUE, Effect.WRITES, Effect.RANDOM, Effect.RAISES, Effect.NONE)
+
+
 def effect_of(node: Node) -> Effect:
     """The effect of one node: its operator's, narrowed by literal flags such as `train=False`; a pure
-    operator on a number that is read from a tensor may raise."""
+    operator on a number that is read from a tensor may raise. Effects in sub-graphs are the node's."""
+    if node.op in _TRANSPARENT:
+        inner = min((_STRONGEST.index(effect_of(n)) for g in node.regions for n in g.nodes), default=4)
+        # What a region writes is not followed to the operands here.
+        return Effect.OPAQUE if _STRONGEST[inner] is Effect.WRITES else _STRONGEST[inner]
     op = lookup(node.op)
     if op.effect is Effect.NONE and any(_read_at_run_time(value) for value in node.operands):
         return Effect.RAISES

@@ -23,9 +23,9 @@ from tests.fuzz.differential import REFUSED_SHARE, outcomes
 from tests.fuzz.growth import SeededDraw, grown
 from tests.fuzz.programs import Program, snippet
 
-SHARDS = 2
-"""Parts that run in processes of their own under pytest-xdist."""
-EXAMPLES = int(os.environ.get("GRAPHOPT_FUZZ_EXAMPLES", "300")) // SHARDS
+SHARDS = 8
+"""Parts that run in processes of their own under pytest-xdist; small ones keep every core busy."""
+EXAMPLES = int(os.environ.get("GRAPHOPT_FUZZ_EXAMPLES", "2000")) // SHARDS
 
 
 class _HypothesisDraw:

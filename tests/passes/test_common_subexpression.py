@@ -195,7 +195,7 @@ def test_two_results_that_both_reach_the_caller_stay_two() -> None:
           return %a, %v
         }"""
     )
-    assert [missed.why_not for missed in outcome.missed] == ["like a, but the caller gets both"]
+    assert [missed.why_not for missed in outcome.missed] == ["like %a, but the caller gets both"]
 
 
 def test_two_results_that_reach_the_caller_do_not_meet_in_a_third() -> None:

@@ -1,0 +1,142 @@
+"""Which part of which memory each value shows: two values of one geometry are two names for one tensor.
+
+Views are followed by running them on meta tensors, which have sizes and no memory, so every operator
+that the table knows to read no element is covered, and none by its name.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from graphopt.ir.graph import Arg, Graph, Node, Sequence, Slice, Value
+from graphopt.ir.literal import Lit
+from graphopt.ir.ops import Alias, Effect, effect_of, lookup
+from graphopt.ir.resolve import resolve
+from graphopt.ir.types import TensorType
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """A window on the memory that value `root` shows. Sizes, strides and offset are in elements; the
+    offset and the lazy conjugation and negation are counted from the root's own."""
+
+    root: str
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    offset: int
+    conjugate: bool
+    negative: bool
+
+    @classmethod
+    def of(cls, tensor: torch.Tensor, root: str) -> "Geometry":
+        """That of a tensor."""
+        return cls(
+            root, tensor.dtype, tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset()),
+            tensor.is_conj(), tensor.is_neg(),
+        )  # fmt: skip
+
+    def tensor(self) -> torch.Tensor:
+        """A meta tensor like it, on memory of its own."""
+        last = sum((size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True))
+        elements = self.offset + last + 1 if 0 not in self.shape else self.offset
+        memory = torch.empty(elements, dtype=self.dtype, device="meta")
+        made = memory.as_strided(self.shape, self.strides, self.offset)
+        made = torch._neg_view(made) if self.negative else made
+        return torch._conj(made) if self.conjugate else made
+
+
+class Views:
+    """The geometry of every value of a graph that is static and strided.
+
+    `same_object` names the results that are their operand itself, not a new tensor on its memory: value
+    by value.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self._found: dict[str, Geometry] = {}
+        self.same_object: dict[str, Value] = {}
+        for node in graph.nodes:
+            if lookup(node.op).alias is not Alias.FRESH and effect_of(node) is Effect.NONE:
+                self._follow(node)
+
+    def geometry(self, value: Value) -> Geometry | None:
+        """What the value shows; None where that is not known."""
+        known = self._found.get(value.name)
+        if known is not None:
+            return known
+        kind = value.type
+        if not isinstance(kind, TensorType) or kind.strides is None or not kind.is_static:
+            return None
+        return Geometry(value.name, kind.dtype, kind.shape, kind.strides, 0, False, False)
+
+    def _follow(self, node: Node) -> None:
+        """Runs a node on meta tensors and notes the results that share an operand's memory."""
+        given = {value.name: value for value in node.operands if isinstance(value.type, TensorType)}
+        known = {name: self.geometry(value) for name, value in given.items()}
+        tensors = {name: one.tensor() for name, one in known.items() if one is not None}
+        if len(tensors) != len(given):
+            return
+        results = _run(node, tensors)
+        if results is None or len(results) != len(node.results):
+            return
+        for value, result in zip(node.results, results, strict=True):
+            if not isinstance(result, torch.Tensor) or not _is_as_typed(result, value):
+                continue
+            for name, tensor in tensors.items():
+                if result is tensor and _is_operand_whatever_the_bits(node, tensors):
+                    self.same_object[value.name] = given[name]
+                if result.untyped_storage()._cdata == tensor.untyped_storage()._cdata:
+                    root = known[name]
+                    assert root is not None
+                    self._found[value.name] = Geometry.of(result, root.root)
+                    break
+
+
+def _is_operand_whatever_the_bits(node: Node, tensors: dict[str, torch.Tensor]) -> bool:
+    """Whether a result is its operand also where that is lazily conjugated or negated."""
+    for change, fits in ((torch._neg_view, torch.is_floating_point), (torch._conj, torch.is_complex)):
+        changed = {name: change(tensor) if fits(tensor) else tensor for name, tensor in tensors.items()}
+        results = _run(node, changed)
+        if results is None or not any(r is tensor for r in results for tensor in changed.values()):
+            return False
+    return True
+
+
+def _run(node: Node, tensors: dict[str, torch.Tensor]) -> tuple[Any, ...] | None:
+    """The results on meta tensors; None where the operands are no constants, or the operator needs
+    elements or another device."""
+    devices = {v.type.device for v in node.operands if isinstance(v.type, TensorType)}
+
+    def operand(arg: Arg) -> Any:
+        match arg:
+            case Value():
+                return tensors[arg.name]
+            case Lit():
+                on_device = isinstance(arg.value, torch.device) and devices == {arg.value}
+                return torch.device("meta") if on_device else arg.value
+            case Sequence(kind, items):
+                return (list if kind == "list" else tuple)(map(operand, items))
+            case Slice(start, stop, step):
+                return slice(operand(start), operand(stop), operand(step))
+            case _:
+                raise KeyError(arg)
+
+    try:
+        args = [operand(arg) for arg in node.args]
+        kwargs = {name: operand(arg) for name, arg in node.kwargs}
+        with torch.no_grad():
+            result = resolve(node.op)(*args, **kwargs)
+    except (KeyError, RuntimeError, NotImplementedError, ValueError, TypeError, IndexError):
+        return None
+    return tuple(result) if node.many else (result,)
+
+
+def _is_as_typed(tensor: torch.Tensor, value: Value) -> bool:
+    kind = value.type
+    return (
+        isinstance(kind, TensorType)
+        and tensor.layout is torch.strided
+        and (tensor.dtype, tuple(tensor.shape), tensor.stride()) == (kind.dtype, kind.shape, kind.strides)
+    )

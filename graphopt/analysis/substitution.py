@@ -1,0 +1,98 @@
+"""When one value may stand for another that holds the same bits."""
+
+from collections.abc import Iterator
+
+from graphopt.analysis.geometry import Views
+from graphopt.analysis.gradients import differentiable
+from graphopt.analysis.memory import Memory
+from graphopt.ir.graph import Graph, Node, Value
+from graphopt.ir.types import TensorType
+
+
+class Substitution:
+    """What stands against letting other values take the place of a node's results, in one graph.
+
+    A value stands for a *copy*, on memory of its own, or for a *view*, on the same memory; in both cases
+    the two hold the same bits where the node stands. It remembers which values took in one that reaches
+    the caller, for the caller must not come to hold one storage where eager gives two.
+    """
+
+    def __init__(self, graph: Graph, gradients: bool, views: Views) -> None:
+        self.memory = Memory(graph)
+        self.views = views
+        self._through = differentiable(graph) if gradients else frozenset()
+        self._inputs = {entry.value.name for entry in graph.inputs}
+        self._returned = graph.returned
+        self._handed_out: set[str] = set()
+        self._has_complex = any(map(_is_complex, graph.values))
+        self._returned_for: set[str] = set()
+
+    def against_copy(self, node: Node, values: tuple[Value, ...], since: Node | None = None) -> str | None:
+        """Why values, on memory of their own, cannot stand for the node's results; None: they can.
+        They hold the same bits once `since` has run, or else where the node stands."""
+        memory = self.memory
+        if any(memory.written_after(value, since or node) for value in values):
+            return f"like {_names(values)}, which may be written later"
+        if any(memory.written_after(value, node) for value in node.results):
+            return f"like {_names(values)}, but is written later itself"
+        if any(memory.reshaped(value) for value in (*node.results, *values)):
+            return f"like {_names(values)}, but one of the two may be given another shape in place"
+        if any(self._reaches_caller(r) and self._held(v) for r, v in self._pairs(node, values)):
+            return f"like {_names(values)}, but the caller gets both"
+        if self._has_complex and any(map(self._reaches_caller, node.results)):
+            # A copy is no lazy conjugate, and no lazy negative such as x.conj().imag: the caller can tell.
+            return f"like {_names(values)}, which may be lazily conjugated"
+        return self._against_gradients(node, values)
+
+    def against_view(self, node: Node, values: tuple[Value, ...]) -> str | None:
+        """Why values that show the same memory cannot stand for the node's results; None: they can."""
+        pairs = list(self._pairs(node, values))
+        if all(self.views.same_object.get(r.name) == v for r, v in pairs):
+            return None
+        if any(self.memory.reshaped(value) for pair in pairs for value in pair):
+            return f"shows what {_names(values)} shows, but one of the two is given another shape in place"
+        if any(r.name in self._returned and self._is_returned(v) for r, v in pairs):
+            return f"shows what {_names(values)} shows, but the caller gets both objects"
+        return self._against_gradients(node, values)
+
+    def changed(self, first: Node, second: Node) -> bool:
+        """Whether something that `first` reads or makes may be written before `second` runs."""
+        return any(
+            self.memory.version(value, first) != self.memory.version(value, second)
+            for value in (*first.operands, *first.results)
+        )
+
+    def note(self, node: Node, values: tuple[Value, ...]) -> None:
+        """Remembers that the values now stand for the node's results."""
+        for result, value in self._pairs(node, values):
+            if self._reaches_caller(result):
+                self._handed_out.add(value.name)
+            if result.name in self._returned:
+                self._returned_for.add(value.name)
+
+    def _pairs(self, node: Node, values: tuple[Value, ...]) -> Iterator[tuple[Value, Value]]:
+        return zip(node.results, values, strict=True)
+
+    def _reaches_caller(self, value: Value) -> bool:
+        return self.memory.escapes(value)
+
+    def _held(self, value: Value) -> bool:
+        """Whether the caller holds, or comes to hold, the memory of a value."""
+        return value.name in self._handed_out or self.memory.escapes(value) or self.memory.is_input(value)
+
+    def _is_returned(self, value: Value) -> bool:
+        return value.name in self._inputs | self._returned | self._returned_for
+
+    def _against_gradients(self, node: Node, values: tuple[Value, ...]) -> str | None:
+        # The sum of the gradients of two values rounds otherwise than that of one value's.
+        if any(value.name in self._through for value in node.results):
+            return f"like {_names(values)}, but gradients may flow through both"
+        return None
+
+
+def _names(values: tuple[Value, ...]) -> str:
+    return ", ".join(f"%{value.name}" for value in values)
+
+
+def _is_complex(value: Value) -> bool:
+    return isinstance(value.type, TensorType) and value.type.dtype.is_complex

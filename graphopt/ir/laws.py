@@ -1,0 +1,103 @@
+"""Laws of operators that hold bit for bit: which calls give back an operand's elements.
+
+The table `laws.tsv` is made of candidates that were confirmed by execution, over every bit pattern of
+the 16-bit types and the special values of the others (`python -m bench.operators.laws`). A NaN's payload
+is left aside.
+"""
+
+import enum
+import importlib.resources
+import math
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+
+from graphopt.ir.literal import Lit
+
+
+class Form(enum.Enum):
+    """What a law says of an operator f and its operand x."""
+
+    COPY = "copy"  # f(x) = x, with the literals that the law names
+    SAME = "same"  # f(x, x) = x
+    IDEMPOTENT = "idempotent"  # f(f(x)) = f(x)
+    INVOLUTION = "involution"  # f(f(x)) = x
+    CAST = "cast"  # f(x) = x, rounded to the dtype of the result
+
+
+@dataclass(frozen=True, slots=True)
+class Law:
+    """One law of one operator, for values of some dtypes.
+
+    `operands` names x (twice for SAME), `literals` what must be given as it stands, `free` the
+    parameters that may be anything; all others are at their defaults. Operand and result have one type,
+    but for CAST.
+    """
+
+    op: str
+    form: Form
+    operands: tuple[str, ...]
+    literals: tuple[tuple[str, float], ...]
+    free: tuple[str, ...]
+    kinds: str  # of dtypes: b(ool), i(nteger), f(loat), c(omplex)
+
+
+@cache
+def _table() -> dict[str, tuple[Law, ...]]:
+    found: dict[str, list[Law]] = {}
+    for line in importlib.resources.files("graphopt.ir").joinpath("laws.tsv").read_text().splitlines():
+        if line and not line.startswith("#"):
+            op, form, operands, literals, free, kinds = line.split("\t")
+            pairs = (pair.split("=") for pair in filter(None, literals.split(",")))
+            law = Law(
+                op,
+                Form(form),
+                tuple(operands.split(",")),
+                tuple((name, float(value)) for name, value in pairs),
+                tuple(filter(None, free.split(","))),
+                kinds,
+            )
+            found.setdefault(op, []).append(law)
+    return {op: tuple(laws) for op, laws in found.items()}
+
+
+def laws_of(op: str, form: Form) -> tuple[Law, ...]:
+    """The confirmed laws of an operator; none where nothing was confirmed."""
+    return tuple(law for law in _table().get(op, ()) if law.form is form)
+
+
+def kind_of(dtype: torch.dtype) -> str:
+    """The kind of a dtype, as in `Law.kinds`; "" where no law is confirmed for it."""
+    if dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        return "f"
+    if dtype in (torch.complex64, torch.complex128):
+        return "c"
+    if dtype in (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64):
+        return "i"
+    return "b" if dtype is torch.bool else ""
+
+
+def is_number(literal: object, number: float) -> bool:
+    """Whether a literal is that number, the sign of zero included."""
+    value = literal.value if isinstance(literal, Lit) else None
+    if not isinstance(value, bool | int | float) or value != number:
+        return False
+    return math.copysign(1.0, value) == math.copysign(1.0, number)
+
+
+def holds(source: torch.dtype, target: torch.dtype) -> bool:
+    """Whether a dtype represents every value of another, so that a cast there and back changes nothing."""
+    if source == target:
+        return True
+    if kind_of(source) == "b":
+        return kind_of(target) != ""
+    if kind_of(source) == kind_of(target) == "i":
+        a, b = torch.iinfo(source), torch.iinfo(target)
+        return b.min <= a.min and a.max <= b.max
+    if kind_of(source) == "i" and kind_of(target) == "f":
+        return max(-torch.iinfo(source).min, torch.iinfo(source).max) <= 2 / torch.finfo(target).eps
+    if kind_of(source) == kind_of(target) == "f":
+        narrow, wide = torch.finfo(source), torch.finfo(target)
+        return wide.eps <= narrow.eps and wide.max >= narrow.max and wide.tiny <= narrow.tiny
+    return source == torch.complex64 and target == torch.complex128

@@ -1,0 +1,65 @@
+"""Sub-graphs apart from the names in them: comparing two, and writing one out under new names."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from graphopt.ir.graph import Arg, Graph, Mapping, Node, Slice, Value, replace_values
+from graphopt.ir.graph import Sequence as Operands
+
+
+def structure_of(graph: Graph) -> object:
+    """Hashable, and equal for graphs that are the same but for names and origins."""
+    number = {value.name: i for i, value in enumerate(graph.values)}
+
+    def structure(arg: Arg) -> object:
+        match arg:
+            case Value():
+                return "value", number[arg.name]
+            case Operands(kind, items):
+                return kind, tuple(map(structure, items))
+            case Slice(start, stop, step):
+                return "slice", structure(start), structure(stop), structure(step)
+            case Mapping(pairs):
+                return "mapping", tuple((name, structure(item)) for name, item in pairs)
+            case Graph():
+                return structure_of(arg)
+            case _:
+                return arg
+
+    return (
+        tuple(entry.value.type for entry in graph.inputs),
+        tuple(
+            (
+                node.op,
+                tuple(map(structure, node.args)),
+                tuple((name, structure(arg)) for name, arg in node.kwargs),
+                tuple(value.type for value in node.results),
+                node.many,
+            )
+            for node in graph.nodes
+        ),
+        tuple(map(structure, graph.outputs)),
+        graph.bare,
+    )
+
+
+def written_out(
+    region: Graph, given: Sequence[Value], renamed: Callable[[str], str]
+) -> tuple[tuple[Node, ...], tuple[Arg, ...]]:
+    """The nodes of a region under other names, reading the given values in place of its inputs; and what
+    it returns, in these terms."""
+    values = {entry.value.name: value for entry, value in zip(region.inputs, given, strict=True)}
+    nodes = []
+    for node in region.nodes:
+        results = tuple(replace(value, name=renamed(value.name)) for value in node.results)
+        nodes.append(
+            replace(
+                node,
+                name=renamed(node.name) if node.many or not results else results[0].name,
+                args=tuple(replace_values(arg, values) for arg in node.args),
+                kwargs=tuple((name, replace_values(arg, values)) for name, arg in node.kwargs),
+                results=results,
+            )
+        )
+        values.update(zip((value.name for value in node.results), results, strict=True))
+    return tuple(nodes), tuple(replace_values(output, values) for output in region.outputs)
