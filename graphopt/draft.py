@@ -253,7 +253,8 @@ class Draft:
         """What reads a value, or one whose place it took."""
         if name in self.graph.returned:
             return "the output"
-        for user in (*self.graph.uses.get(name, ()), *self._new_uses.get(name, ())):
+        users: list[Node] = [*self.graph.uses.get(name, ()), *self._new_uses.get(name, ())]
+        for user in users:
             if self.live(user):
                 return user.name
         for other in self._stands_for.get(name, ()):

@@ -49,21 +49,20 @@ class CommonSubexpression:
             effect = effect_of(node)
             if effect not in (Effect.NONE, Effect.RAISES):
                 if first is not node and effect is Effect.RANDOM:
-                    draft.miss(node, f"like %{first.results[0].name}, but {node.op} draws random numbers")
+                    draft.miss(node, f"like {first.name}, but {node.op} draws random numbers")
                 continue
             found = known.setdefault(_key(node, draft, substitution), node)
             if found is not node:
                 _merge(node, found, draft, substitution)
             elif first is not node:
-                name = first.results[0].name
-                draft.miss(node, f"like %{name}, but an operand may be written in between")
+                draft.miss(node, f"like {first.name}, but an operand may be written in between")
 
 
 def _merge(node: Node, found: Node, draft: Draft, substitution: Substitution) -> None:
     refusal = substitution.against_copy(node, found.results, since=found)
     if refusal is not None:
         draft.miss(node, refusal)
-    elif draft.merge(node, found, f"computed before as %{found.results[0].name}"):
+    elif draft.merge(node, found, f"computed before as {found.name}"):
         substitution.note(node, found.results)
 
 

@@ -32,6 +32,8 @@ _HEAD = """\
 # What each law says is in laws.py. op, form, operands, literals, free parameters, kinds of dtypes
 """
 
+_TO = "dtype,layout,device,pin_memory,non_blocking,copy,memory_format"
+
 # form, operator, operands, literals, free parameters
 _CANDIDATES: tuple[tuple[Form, str, str, dict[str, float], str], ...] = (
     (Form.COPY, "aten.clone.default", "self", {}, "memory_format"),
@@ -59,7 +61,7 @@ _CANDIDATES: tuple[tuple[Form, str, str, dict[str, float], str], ...] = (
     *((Form.CAST, f"aten.{name}", "self", {}, free)
       for name, free in (("_to_copy.default", "dtype,layout,device,pin_memory,non_blocking,memory_format"),
                          ("to.dtype", "dtype,non_blocking,copy,memory_format"),
-                         ("to.dtype_layout", "dtype,layout,device,pin_memory,non_blocking,copy,memory_format"),
+                         ("to.dtype_layout", _TO),
                          ("to.device", "device,dtype,non_blocking,copy,memory_format"),
                          ("to.other", "other,non_blocking,copy,memory_format"),
                          ("type_as.default", "other"))),

@@ -4,6 +4,7 @@ Views are followed by running them on meta tensors, which have sizes and no memo
 that the table knows to read no element is covered, and none by its name.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,9 +58,16 @@ class Views:
     def __init__(self, graph: Graph) -> None:
         self._found: dict[str, Geometry] = {}
         self.same_object: dict[str, Value] = {}
+        self._fresh: set[str] = set()
         for node in graph.nodes:
-            if lookup(node.op).alias is not Alias.FRESH and effect_of(node) is Effect.NONE:
+            if lookup(node.op).alias is Alias.FRESH:
+                self._fresh.update(value.name for value in node.results)
+            elif effect_of(node) is Effect.NONE:
                 self._follow(node)
+
+    def follows(self, value: Value) -> bool:
+        """Whether it is known what memory a node's result shows: an operand's, or new."""
+        return value.name in self._found or value.name in self._fresh
 
     def geometry(self, value: Value) -> Geometry | None:
         """What the value shows; None where that is not known."""
@@ -81,11 +89,13 @@ class Views:
         results = _run(node, tensors)
         if results is None or len(results) != len(node.results):
             return
+        if lookup(node.op).alias is Alias.MAY and not _is_so_for_lazy_operands(node, tensors, results):
+            return
         for value, result in zip(node.results, results, strict=True):
             if not isinstance(result, torch.Tensor) or not _is_as_typed(result, value):
                 continue
             for name, tensor in tensors.items():
-                if result is tensor and _is_operand_whatever_the_bits(node, tensors):
+                if result is tensor:
                     self.same_object[value.name] = given[name]
                 if result.untyped_storage()._cdata == tensor.untyped_storage()._cdata:
                     root = known[name]
@@ -94,14 +104,29 @@ class Views:
                     break
 
 
-def _is_operand_whatever_the_bits(node: Node, tensors: dict[str, torch.Tensor]) -> bool:
-    """Whether a result is its operand also where that is lazily conjugated or negated."""
+def _is_so_for_lazy_operands(node: Node, tensors: dict[str, torch.Tensor], results: tuple[Any, ...]) -> bool:
+    """Whether the results are the operands, or show them, also where these are lazily conjugated or
+    negated: resolve_conj hands back what is not, and copies what is."""
     for change, fits in ((torch._neg_view, torch.is_floating_point), (torch._conj, torch.is_complex)):
+        if not any(map(fits, tensors.values())):
+            continue
         changed = {name: change(tensor) if fits(tensor) else tensor for name, tensor in tensors.items()}
-        results = _run(node, changed)
-        if results is None or not any(r is tensor for r in results for tensor in changed.values()):
+        others = _run(node, changed)
+        if others is None or list(map(_relations(tensors), results)) != list(
+            map(_relations(changed), others)
+        ):
             return False
     return True
+
+
+def _relations(tensors: dict[str, torch.Tensor]) -> Callable[[Any], list[object]]:
+    def of(result: Any) -> list[object]:
+        if not isinstance(result, torch.Tensor):
+            return [result]
+        memory = result.untyped_storage()._cdata
+        return [(result is t, memory == t.untyped_storage()._cdata) for t in tensors.values()]
+
+    return of
 
 
 def _run(node: Node, tensors: dict[str, torch.Tensor]) -> tuple[Any, ...] | None:

@@ -6,6 +6,7 @@ from graphopt.analysis.geometry import Views
 from graphopt.analysis.gradients import differentiable
 from graphopt.analysis.memory import Memory
 from graphopt.ir.graph import Graph, Node, Value
+from graphopt.ir.ops import Effect, effect_of
 from graphopt.ir.types import TensorType
 
 
@@ -22,7 +23,7 @@ class Substitution:
         self.views = views
         self._through = differentiable(graph) if gradients else frozenset()
         self._inputs = {entry.value.name for entry in graph.inputs}
-        self._returned = graph.returned
+        self._returned = _returned_objects(graph, views)
         self._handed_out: set[str] = set()
         self._has_complex = any(map(_is_complex, graph.values))
         self._returned_for: set[str] = set()
@@ -88,6 +89,22 @@ class Substitution:
         if any(value.name in self._through for value in node.results):
             return f"like {_names(values)}, but gradients may flow through both"
         return None
+
+
+def _returned_objects(graph: Graph, views: Views) -> frozenset[str]:
+    """The values whose very tensor object may be returned: outputs, and what in-place operators and the
+    like hand back as them."""
+    found = set(graph.returned)
+    for node in reversed(graph.nodes):
+        for value in node.results:
+            if value.name not in found:
+                continue
+            handed_back = views.same_object.get(value.name)
+            if handed_back is not None:
+                found.add(handed_back.name)
+            elif effect_of(node) in (Effect.WRITES, Effect.OPAQUE) or not views.follows(value):
+                found.update(operand.name for operand in node.operands)
+    return frozenset(found)
 
 
 def _names(values: tuple[Value, ...]) -> str:

@@ -43,7 +43,7 @@ def test_an_equal_expression_is_computed_once_and_chains_collapse() -> None:
           return %e
         }""",
     )
-    assert [step.why for step in outcome.steps] == ["computed before as %a", "computed before as %b"]
+    assert [step.why for step in outcome.steps] == ["computed before as a", "computed before as b"]
 
 
 def test_operands_that_commute_are_compared_as_a_set() -> None:
@@ -236,6 +236,41 @@ def test_one_of_two_results_may_reach_the_caller() -> None:
           return %a, %c
         }""",
     )
+
+
+REGION = """
+      {name}: (%{name}0: f32[2]) = higher_order.wrap_with_set_grad_enabled(True, graph {{
+        %{name}i: f32[2] = argument 0
+        %{name}a: f32[2] = {op}(%{name}i)
+        return %{name}a
+      }}, %x)"""
+
+
+def _two_regions(first: str, second: str) -> str:
+    return (
+        "graph {\n  %x: f32[2] = argument 0"
+        + REGION.format(name="r", op=first)
+        + REGION.format(name="s", op=second)
+        + "\n  %c: f32[2] = aten.add.Tensor(%r0, %s0)\n  return %c\n}"
+    )
+
+
+def test_equal_calls_of_sub_graphs_are_one_whatever_the_names_in_them() -> None:
+    outcome = check(
+        _two_regions("aten.sin.default", "aten.sin.default"),
+        "graph {\n  %x: f32[2] = argument 0"
+        + REGION.format(name="r", op="aten.sin.default")
+        + "\n  %c: f32[2] = aten.add.Tensor(%r0, %r0)\n  return %c\n}",
+    )
+    assert [step.why for step in outcome.steps] == ["computed before as r"]
+
+
+@pytest.mark.parametrize(
+    "second", ["aten.cos.default", "aten.rand_like.default", "aten.sin_.default", "mine.unknown.default"]
+)
+def test_sub_graphs_that_differ_or_have_effects_stay(second: str) -> None:
+    first = "aten.sin.default" if second == "aten.cos.default" else second
+    check(_two_regions(first, second))
 
 
 PROGRAMS: dict[str, Any] = {

@@ -107,3 +107,23 @@ def test_programs_stay_what_they_are() -> None:
 
     opt = assert_same(program, torch.randn(2, 3), passes=None)
     assert "aten.sin.default" not in {node.op for node in opt.graph.nodes}
+
+
+@pytest.mark.parametrize(
+    ("op", "goes"),
+    [("aten.sin.default(%i)", True), ("aten.rand_like.default(%i)", False),
+     ("aten.sin_.default(%i)", False), ("aten.cholesky.default(%i)", False),
+     ("mine.unknown.default(%i)", False)],
+)  # fmt: skip
+def test_a_sub_graph_goes_with_what_is_in_it(op: str, goes: bool) -> None:
+    text = f"""
+        graph {{
+          %x: f32[2, 2] = argument 0
+          r: (%r0: f32[2, 2]) = higher_order.wrap_with_set_grad_enabled(True, graph {{
+            %i: f32[2, 2] = argument 0
+            %a: f32[2, 2] = {op}
+            return %a
+          }}, %x)
+          return %x
+        }}"""
+    check(text, "graph {\n  %x: f32[2, 2] = argument 0\n  return %x\n}" if goes else None)

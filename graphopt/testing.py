@@ -1,0 +1,81 @@
+"""Golden tests of passes, in the IR's own text."""
+
+import difflib
+from textwrap import dedent
+from typing import Any
+
+import torch
+
+from graphopt.authoring import Claim, Pass
+from graphopt.draft import applied
+from graphopt.ir.graph import Graph
+from graphopt.ir.text import parse_graph, print_graph
+from graphopt.ir.types import TensorType
+from graphopt.pipeline import Outcome, run_passes
+from graphopt.verify.interpreter import Interpreter
+
+
+def check_pass(one: Pass, before: str, after: str | None = None, *, gradients: bool = False) -> Outcome:
+    """Runs a pass to its fix-point on a graph in the IR's text and compares with what is expected;
+    `after=None` says that it must not fire.
+
+    Besides: a second run must change nothing, the steps applied as deltas must give the same graph, and
+    graphs of static shapes run, on random inputs: for BITWISE to the same bits.
+
+    gradients: run it as for a graph that gives gradients.
+    Raises AssertionError with a diff, and what the pass and the parser raise.
+    """
+    graph = parse_graph(dedent(before))
+    expected = graph if after is None else parse_graph(dedent(after))
+    outcome = run_passes(graph, [one], gradients)
+    found = print_graph(outcome.graph)
+    if found != print_graph(expected):
+        lines = difflib.unified_diff(
+            print_graph(expected).splitlines(), found.splitlines(), "expected", "found", lineterm="", n=99
+        )
+        raise AssertionError(f"{one.name} gave another graph than expected:\n" + "\n".join(lines))
+    if applied(graph, outcome.steps) != outcome.graph:
+        raise AssertionError(f"the steps of {one.name} do not lead to its graph")
+    again = run_passes(outcome.graph, [one], gradients)
+    if again.steps:
+        raise AssertionError(f"{one.name} is not idempotent: {again.steps[0].why}")
+    if outcome.steps and one.claim is Claim.BITWISE:
+        _compare(one, graph, outcome.graph)
+    return outcome
+
+
+def _compare(one: Pass, before: Graph, after: Graph) -> None:
+    """Runs both graphs on the same random inputs, where all shapes are known."""
+    if not all(
+        isinstance(entry.value.type, TensorType) and entry.value.type.is_static for entry in before.inputs
+    ):
+        return
+    results = []
+    for graph in (before, after):
+        torch.manual_seed(0)
+        inputs = [_random(entry.value.type) for entry in graph.inputs]
+        try:
+            results.append(Interpreter().run(graph, inputs) + inputs)
+        except (RuntimeError, IndexError) as error:
+            results.append([type(error)])
+    for i, (expected, found) in enumerate(zip(*results, strict=True)):
+        if not _same(expected, found):
+            raise AssertionError(f"{one.name}: result {i} is {found}, was {expected}")
+
+
+def _random(kind: Any) -> torch.Tensor:
+    made = torch.empty_strided(kind.shape, kind.strides or (), dtype=kind.dtype, device=kind.device)
+    if kind.dtype.is_floating_point or kind.dtype.is_complex:
+        return made.normal_()
+    return made.random_(0, 2)
+
+
+def _same(a: Any, b: Any) -> bool:
+    if not isinstance(a, torch.Tensor) or not isinstance(b, torch.Tensor):
+        return type(a) is type(b) and bool(a == b)
+    return (
+        (a.dtype, a.shape, a.stride()) == (b.dtype, b.shape, b.stride())
+        and torch.equal(torch.nan_to_num(a), torch.nan_to_num(b))
+        and torch.equal(torch.signbit(torch.view_as_real(a) if a.is_complex() else a),
+                        torch.signbit(torch.view_as_real(b) if b.is_complex() else b))
+    )  # fmt: skip

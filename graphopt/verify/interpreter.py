@@ -1,0 +1,75 @@
+"""Running a graph node by node, each value freed after its last use."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from graphopt.ir.graph import Arg, Graph, Node, Slice, Value, values_in
+from graphopt.ir.graph import Mapping as Named
+from graphopt.ir.graph import Sequence as Operands
+from graphopt.ir.literal import Lit
+from graphopt.ir.resolve import resolve
+
+
+class Interpreter:
+    """Runs graphs as they stand; a subclass changes what a node does."""
+
+    def run(self, graph: Graph, inputs: Sequence[Any]) -> list[Any]:
+        """The outputs for the values of the graph's inputs, in order. Raises what a node raises."""
+        env = {entry.value.name: value for entry, value in zip(graph.inputs, inputs, strict=True)}
+        last = _last_uses(graph)
+        for node in graph.nodes:
+            results = self.execute(node, env)
+            env.update(zip((value.name for value in node.results), results, strict=True))
+            for name in last.get(node.name, ()):
+                env.pop(name, None)
+        return [self.operand(output, env) for output in graph.outputs]
+
+    def execute(self, node: Node, env: Mapping[str, Any]) -> Sequence[Any]:
+        """The results of one node on the values in `env`."""
+        args = [self.operand(arg, env) for arg in node.args]
+        kwargs = {name: self.operand(arg, env) for name, arg in node.kwargs}
+        return self.call(node, resolve(node.op), args, kwargs)
+
+    def call(
+        self, node: Node, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]
+    ) -> Sequence[Any]:
+        """The results of an operator on run-time operands."""
+        result = function(*args, **kwargs)
+        return tuple(result) if node.many else (result,)
+
+    def operand(self, arg: Arg, env: Mapping[str, Any]) -> Any:
+        """What an operand stands for at run time."""
+        match arg:
+            case Value():
+                return env[arg.name]
+            case Lit():
+                return arg.value
+            case Operands(kind, items):
+                values = [self.operand(item, env) for item in items]
+                return values if kind == "list" else tuple(values)
+            case Slice(start, stop, step):
+                return slice(*(self.operand(item, env) for item in (start, stop, step)))
+            case Named(pairs):
+                return {name: self.operand(item, env) for name, item in pairs}
+            case Graph():
+                return self._region(arg)
+
+    def _region(self, graph: Graph) -> Callable[..., Any]:
+        def region(*inputs: Any) -> Any:
+            outputs = self.run(graph, inputs)
+            return outputs[0] if graph.bare else tuple(outputs)
+
+        return region
+
+
+def _last_uses(graph: Graph) -> dict[str, list[str]]:
+    """The values that nothing reads after a node, by the node's name."""
+    kept = {value.name for output in graph.outputs for value in values_in(output)}
+    found: dict[str, list[str]] = {}
+    seen = set(kept)
+    for node in reversed(graph.nodes):
+        for value in (*node.operands, *node.results):
+            if value.name not in seen:
+                seen.add(value.name)
+                found.setdefault(node.name, []).append(value.name)
+    return found
