@@ -10,7 +10,8 @@ import torch
 from transformers import DebertaV2Config, DebertaV2Model
 
 import graphopt
-from graphopt.verify.observation import difference, observe
+from graphopt.verify.difference import difference
+from graphopt.verify.observation import observe
 
 
 def build() -> tuple[torch.nn.Module, tuple[()], dict[str, torch.Tensor]]:

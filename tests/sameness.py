@@ -8,7 +8,9 @@ import torch
 
 import graphopt
 from graphopt.ir.text import parse_graph, print_graph
-from graphopt.verify.observation import copy_arguments, difference, observe
+from graphopt.verify.copying import copy_arguments
+from graphopt.verify.difference import difference
+from graphopt.verify.observation import observe
 
 Args = tuple[Any, ...]
 

@@ -20,7 +20,7 @@ from typing import Any, Literal, Protocol
 import torch
 
 from graphopt.verify import Observation, copy_arguments, difference, observe
-from graphopt.verify.observation import TensorFact
+from graphopt.verify.facts import TensorFact
 
 Passes = Literal["empty", "default"]
 Verdict = Literal[

@@ -2,6 +2,8 @@
 two calls differ.
 """
 
-from graphopt.verify.observation import Observation, copy_arguments, difference, observe
+from graphopt.verify.copying import copy_arguments
+from graphopt.verify.difference import difference
+from graphopt.verify.observation import Observation, observe
 
 __all__ = ["Observation", "copy_arguments", "difference", "observe"]

@@ -9,7 +9,9 @@ from typing import Any, Protocol
 import torch
 
 from graphopt.capture.footprint import GlobalState, Preserved
-from graphopt.verify.observation import Observation, copy_arguments, difference, observe
+from graphopt.verify.copying import copy_arguments
+from graphopt.verify.difference import difference
+from graphopt.verify.observation import Observation, observe
 
 
 @dataclass(frozen=True)

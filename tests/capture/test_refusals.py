@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 import graphopt
-from graphopt.verify.observation import difference, observe
+from graphopt.verify.difference import difference
+from graphopt.verify.observation import observe
 
 X = torch.arange(8.0).reshape(2, 4) - 3
 LOG: list[int] = []

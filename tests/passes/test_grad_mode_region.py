@@ -55,8 +55,8 @@ def test_where_gradients_are_wanted_the_region_stops_them() -> None:
 
 def test_writes_in_a_region_stay_in_order() -> None:
     body = "%a: f32[5] = aten.mul_.Tensor(%i, 2)\nreturn %a"
-    fires(X, _region(False, body),
-          "%a_1: f32[5] = aten.mul_.Tensor(%x, 2)\n%c: f32[5] = aten.cos.default(%a_1)\nreturn %c")  # fmt: skip
+    after = "%a_1: f32[5] = aten.mul_.Tensor(%x, 2)\n%c: f32[5] = aten.cos.default(%a_1)\nreturn %c"
+    fires(X, _region(False, body), after)
 
 
 def test_programs_stay_what_they_are() -> None:

@@ -1,0 +1,155 @@
+"""Judging a rewrite that may round otherwise: its error against float64, beside the original's own.
+
+The captured graph is run with floating types promoted, each value freed after its last use. Deliberate
+down-casts stay: their result is rounded, and carried on in float64. What draws random numbers, and what
+has no float64 kernel, runs in its own types.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from graphopt.ir.graph import Graph, Node, Value
+from graphopt.ir.laws import Form, holds, laws_of
+from graphopt.ir.ops import Effect, effect_of, lookup
+from graphopt.ir.resolve import resolve
+from graphopt.ir.types import TensorType
+from graphopt.verify.interpreter import Interpreter
+
+RMS, LARGEST = 2.0, 4.0  # how much larger the error may be than the original's own
+FLOOR = 4.0  # ULP of the output's scale: below it an error is no news
+
+_WIDE = {
+    **dict.fromkeys((torch.float16, torch.bfloat16, torch.float32), torch.float64),
+    torch.complex64: torch.complex128,
+}
+
+
+def widened(value: Any) -> Any:
+    """A tensor in float64 or complex128 where it is floating; anything else as it is."""
+    wide = _WIDE.get(value.dtype) if isinstance(value, torch.Tensor) else None
+    return value if wide is None else value.to(wide)
+
+
+class Reference(Interpreter):
+    """Runs a graph in float64."""
+
+    def execute(self, node: Node, env: Mapping[str, Any]) -> Sequence[Any]:
+        """The results of one node, in float64."""
+        if effect_of(node) in (Effect.RANDOM, Effect.OPAQUE):
+            return self._in_its_own_types(node, env)
+        cast = laws_of(node.op, Form.CAST)
+        if cast:
+            return (_rounded(node, self._operand_of(node, env, cast[0].operands[0])),)
+        try:
+            results = super().execute(node, env)
+        except (RuntimeError, NotImplementedError):
+            return self._in_its_own_types(node, env)
+        if effect_of(node) is Effect.WRITES or all(map(_is_as_typed, results, node.results)):
+            return results
+        return self._in_its_own_types(node, env)  # it looks at the bits
+
+    def call(
+        self, node: Node, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]
+    ) -> Sequence[Any]:
+        """The results of an operator, told to make float64 where it makes a floating type."""
+        args = [_WIDE.get(arg, arg) if isinstance(arg, torch.dtype) else arg for arg in args]
+        kwargs = {n: _WIDE.get(a, a) if isinstance(a, torch.dtype) else a for n, a in kwargs.items()}
+        made = super().call(node, function, args, kwargs)
+        return tuple(map(widened, made)) if node.results and not lookup(node.op).written else made
+
+    def _operand_of(self, node: Node, env: Mapping[str, Any], parameter: str) -> torch.Tensor:
+        position = lookup(node.op).parameters.index(parameter)
+        arg = node.args[position] if position < len(node.args) else dict(node.kwargs)[parameter]
+        operand: torch.Tensor = self.operand(arg, env)
+        return operand
+
+    def _in_its_own_types(self, node: Node, env: Mapping[str, Any]) -> Sequence[Any]:
+        given = {v.name: env[v.name] for v in node.operands}
+        own = {v.name: _narrowed(env[v.name], v) for v in node.operands}
+        args = [self.operand(arg, own) for arg in node.args]
+        kwargs = {name: self.operand(arg, own) for name, arg in node.kwargs}
+        results = Interpreter.call(self, node, resolve(node.op), args, kwargs)
+        for name, tensor in given.items():
+            if own[name] is not tensor:
+                tensor.copy_(own[name])  # it may have been written
+        same = {id(own[name]): given[name] for name in own}
+        return tuple(same.get(id(result), widened(result)) for result in results)
+
+
+def _is_as_typed(result: Any, value: Value) -> bool:
+    kind = value.type
+    if not isinstance(kind, TensorType) or not isinstance(result, torch.Tensor):
+        return True
+    return result.dtype == _WIDE.get(kind.dtype, kind.dtype) and (
+        not kind.is_static or tuple(result.shape) == kind.shape
+    )
+
+
+def _narrowed(value: Any, known: Value) -> Any:
+    if not isinstance(value, torch.Tensor) or not isinstance(known.type, TensorType):
+        return value
+    return value.to(known.type.dtype)
+
+
+def _rounded(node: Node, operand: torch.Tensor) -> torch.Tensor:
+    source = next(value.type for value in node.operands)
+    target = node.results[0].type
+    assert isinstance(source, TensorType) and isinstance(target, TensorType)
+    if holds(source.dtype, target.dtype) and target.dtype in _WIDE:
+        return widened(operand.to(_WIDE[target.dtype]))
+    return widened(operand.to(target.dtype))
+
+
+def excess_error(graph: Graph, rewritten: Graph, inputs: Sequence[Any], seed: int) -> str | None:
+    """Why the rewritten graph is further from the truth than it may be on these inputs, naming the
+    output; None where it is not. The inputs are left as they are; what is written in them is compared,
+    too. Raises what the graphs raise."""
+
+    def outcome(interpreter: Interpreter, one: Graph, prepare: Callable[[Any], Any]) -> list[Any]:
+        given = [prepare(value) for value in inputs]
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(seed)
+            return [*interpreter.run(one, given), *given]
+
+    def copied(value: Any) -> Any:
+        return value.clone() if isinstance(value, torch.Tensor) else value
+
+    truth = outcome(Reference(), graph, lambda value: widened(copied(value)))
+    before = outcome(Interpreter(), graph, copied)
+    after = outcome(Interpreter(), rewritten, copied)
+    for i, (exact, old, new) in enumerate(zip(truth, before, after, strict=True)):
+        subject = f"output {i}" if i < len(graph.outputs) else f"input {i - len(graph.outputs)}, written,"
+        reason = _excess(exact, old, new)
+        if reason is not None:
+            return f"{subject} {reason}"
+    return None
+
+
+def _excess(exact: Any, old: Any, new: Any) -> str | None:
+    if not isinstance(old, torch.Tensor) or old.dtype not in (*_WIDE, torch.float64, torch.complex128):
+        same = torch.equal(old, new) if isinstance(old, torch.Tensor) else old == new
+        return None if same else "is no floating number, and differs"
+    exact, old, new = (_real(tensor) for tensor in (exact, old, new))
+    ulp = torch.finfo(old.dtype).eps
+    finite = old.isfinite()
+    if bool((finite & ~new.isfinite()).any()):
+        return "is not finite where the original is"
+    finite &= exact.isfinite() & new.isfinite()
+    if not bool(finite.any()):
+        return None
+    exact, old, new = exact[finite], old[finite].double(), new[finite].double()
+    floor = FLOOR * ulp * float(exact.abs().max())
+    errors = (old - exact).abs(), (new - exact).abs()
+    rms = [max(floor, float(error.square().mean().sqrt())) for error in errors]
+    largest = [max(floor, float(error.max())) for error in errors]
+    if rms[1] > RMS * rms[0]:
+        return f"has {rms[1] / rms[0]:.3g} times the original's error against float64 (RMS)"
+    if largest[1] > LARGEST * largest[0]:
+        return f"has {largest[1] / largest[0]:.3g} times the original's largest error against float64"
+    return None
+
+
+def _real(tensor: torch.Tensor) -> torch.Tensor:
+    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
