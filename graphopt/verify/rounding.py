@@ -97,9 +97,9 @@ def _rounded(node: Node, operand: torch.Tensor) -> torch.Tensor:
     source = next(value.type for value in node.operands)
     target = node.results[0].type
     assert isinstance(source, TensorType) and isinstance(target, TensorType)
-    if holds(source.dtype, target.dtype) and target.dtype in _WIDE:
-        return widened(operand.to(_WIDE[target.dtype]))
-    return widened(operand.to(target.dtype))
+    keeps = holds(source.dtype, target.dtype) and target.dtype in _WIDE
+    rounded: torch.Tensor = widened(operand.to(_WIDE[target.dtype] if keeps else target.dtype))
+    return rounded
 
 
 def excess_error(graph: Graph, rewritten: Graph, inputs: Sequence[Any], seed: int) -> str | None:
