@@ -7,6 +7,7 @@ gives its class a new version; a value read at two versions is two different val
 
 from bisect import bisect_left
 
+from graphopt.analysis.partition import Partition
 from graphopt.ir.graph import Arg, Graph, Node, Value, values_in
 from graphopt.ir.ops import Alias, Effect, Op, effect_of, lookup
 from graphopt.ir.types import ListType, TensorType
@@ -17,18 +18,18 @@ class Memory:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self._parent: dict[str, str] = {}
+        self._classes = Partition()
         self._position = {node.name: i for i, node in enumerate(graph.nodes)}
         self._written: dict[str, list[int]] = {}
         self._reshaped: set[str] = set()
         inputs = [entry.value for entry in graph.inputs]
         for value in inputs:
-            self._unite(value, inputs[0])
+            self._classes.unite(value.name, inputs[0].name)
         written: list[tuple[int, Value]] = []
         for i, node in enumerate(graph.nodes):
             written += [(i, value) for value in self._visit(node)]
         for i, value in written:
-            self._written.setdefault(self._root(value.name), []).append(i)
+            self._written.setdefault(self._classes.find(value.name), []).append(i)
         self._escaping = self._find_escaping()
 
     def position(self, node: Node) -> int:
@@ -46,7 +47,7 @@ class Memory:
 
     def is_input(self, value: Value) -> bool:
         """Whether the value may show memory of an argument, of the model's state or of a constant."""
-        return bool(self.graph.inputs) and self._root(value.name) == self._root(
+        return bool(self.graph.inputs) and self._classes.find(value.name) == self._classes.find(
             self.graph.inputs[0].value.name
         )
 
@@ -59,7 +60,7 @@ class Memory:
         return value.name in self._escaping
 
     def _writes(self, value: Value) -> list[int]:
-        return self._written.get(self._root(value.name), []) if _has_storage(value) else []
+        return self._written.get(self._classes.find(value.name), []) if _has_storage(value) else []
 
     def _visit(self, node: Node) -> list[Value]:
         """Unites what a node makes share storage; returns the operands that it may write."""
@@ -70,7 +71,7 @@ class Memory:
         if effect is not Effect.OPAQUE and op.alias is Alias.FRESH and effect is not Effect.WRITES:
             together = []
         for value in together:
-            self._unite(value, together[0])
+            self._classes.unite(value.name, together[0].name)
         if effect is Effect.OPAQUE:
             self._reshaped.update(value.name for value in operands)
             return operands
@@ -90,15 +91,6 @@ class Memory:
             ):
                 found.update(value.name for value in node.operands)
         return found
-
-    def _root(self, name: str) -> str:
-        while (parent := self._parent.setdefault(name, name)) != name:
-            self._parent[name] = self._parent[parent]
-            name = parent
-        return name
-
-    def _unite(self, a: Value, b: Value) -> None:
-        self._parent[self._root(a.name)] = self._root(b.name)
 
 
 def written_operands(node: Node, op: Op) -> list[Value]:

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from graphopt.analysis.geometry import Views
 from graphopt.analysis.gradients import differentiable
 from graphopt.analysis.memory import Memory
+from graphopt.analysis.objects import Objects
 from graphopt.ir.graph import Graph, Node, Value
-from graphopt.ir.ops import Effect, effect_of
 from graphopt.ir.types import TensorType
 
 
@@ -22,11 +22,11 @@ class Substitution:
         self.memory = Memory(graph)
         self.views = views
         self._through = differentiable(graph) if gradients else frozenset()
-        self._inputs = {entry.value.name for entry in graph.inputs}
-        self._returned = _returned_objects(graph, views)
+        self._objects = Objects(graph, views)
+        self._returned = {self._objects.of(name) for name in graph.returned}
+        self._callers = {self._objects.of(entry.value.name) for entry in graph.inputs} | self._returned
         self._handed_out: set[str] = set()
         self._has_complex = any(map(_is_complex, graph.values))
-        self._returned_for: set[str] = set()
 
     def against_copy(self, node: Node, values: tuple[Value, ...], since: Node | None = None) -> str | None:
         """Why values, on memory of their own, cannot stand for the node's results; None: they can.
@@ -52,7 +52,7 @@ class Substitution:
             return None
         if any(self.memory.reshaped(value) for pair in pairs for value in pair):
             return f"shows what {_names(values)} shows, but one of the two is given another shape in place"
-        if any(r.name in self._returned and self._is_returned(v) for r, v in pairs):
+        if any(self._objects.of(r.name) in self._returned and self._is_callers(v) for r, v in pairs):
             return f"shows what {_names(values)} shows, but the caller gets both objects"
         return self._against_gradients(node, values)
 
@@ -68,8 +68,8 @@ class Substitution:
         for result, value in self._pairs(node, values):
             if self._reaches_caller(result):
                 self._handed_out.add(value.name)
-            if result.name in self._returned:
-                self._returned_for.add(value.name)
+            if self._objects.of(result.name) in self._returned:
+                self._callers.add(self._objects.of(value.name))
 
     def _pairs(self, node: Node, values: tuple[Value, ...]) -> Iterator[tuple[Value, Value]]:
         return zip(node.results, values, strict=True)
@@ -81,30 +81,15 @@ class Substitution:
         """Whether the caller holds, or comes to hold, the memory of a value."""
         return value.name in self._handed_out or self.memory.escapes(value) or self.memory.is_input(value)
 
-    def _is_returned(self, value: Value) -> bool:
-        return value.name in self._inputs | self._returned | self._returned_for
+    def _is_callers(self, value: Value) -> bool:
+        """Whether the caller holds, or comes to hold, the very tensor object."""
+        return self._objects.of(value.name) in self._callers
 
     def _against_gradients(self, node: Node, values: tuple[Value, ...]) -> str | None:
         # The sum of the gradients of two values rounds otherwise than that of one value's.
         if any(value.name in self._through for value in node.results):
             return f"like {_names(values)}, but gradients may flow through both"
         return None
-
-
-def _returned_objects(graph: Graph, views: Views) -> frozenset[str]:
-    """The values whose very tensor object may be returned: outputs, and what in-place operators and the
-    like hand back as them."""
-    found = set(graph.returned)
-    for node in reversed(graph.nodes):
-        for value in node.results:
-            if value.name not in found:
-                continue
-            handed_back = views.same_object.get(value.name)
-            if handed_back is not None:
-                found.add(handed_back.name)
-            elif effect_of(node) in (Effect.WRITES, Effect.OPAQUE) or not views.follows(value):
-                found.update(operand.name for operand in node.operands)
-    return frozenset(found)
 
 
 def _names(values: tuple[Value, ...]) -> str:

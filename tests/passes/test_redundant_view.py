@@ -94,6 +94,20 @@ def test_the_caller_does_not_get_one_object_for_two() -> None:
     refuses(X, "%a: f32[2, 3] = aten.view.default(%x, [2, 3])\nreturn %a", why)
 
 
+def test_an_in_place_result_is_the_object_it_wrote() -> None:
+    body = """%w: f32[2, 3] = aten.mul_.Tensor(%x, 2)
+        %a: f32[2, 3] = aten.view.default(%w, [2, 3])
+        return %a"""
+    refuses(X, body, "shows what %w shows, but the caller gets both objects")
+    # and so is what an in-place operator on a view of a returned view returns
+    body = """%y: f32[2, 3] = aten.sin.default(%x)
+        %a: f32[6] = aten.view.default(%y, [6])
+        %b: f32[6] = aten.view.default(%y, [6])
+        %w: f32[6] = aten.mul_.Tensor(%b, 2)
+        return %a, %w"""
+    refuses(X, body, "shows what %a shows, but the caller gets both objects")
+
+
 def test_an_object_that_is_handed_back_stays_the_object() -> None:
     fires(X, "%a: f32[2, 3] = aten.contiguous.default(%x)\nreturn %a", "return %x")
 
