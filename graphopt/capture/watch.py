@@ -17,6 +17,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from graphopt.errors import Unsupported
+from graphopt.guards.members import is_python_class
 from graphopt.guards.places import modules_of
 from graphopt.ir.literal import SCALARS
 
@@ -320,12 +321,6 @@ def _read_attribute(owner: object, name: str) -> Any:
 def _method(kind: type, name: str) -> Callable[..., Any]:
     found: Callable[..., Any] = getattr(kind, name)
     return found
-
-
-def is_python_class(kind: type) -> bool:
-    """Whether a class was made by a class statement, so that its attribute reads can be watched."""
-    heap, immutable = 1 << 9, 1 << 8  # Py_TPFLAGS_HEAPTYPE, Py_TPFLAGS_IMMUTABLETYPE
-    return bool(kind.__flags__ & heap) and not kind.__flags__ & immutable
 
 
 def _attribute_classes(model: torch.nn.Module) -> list[type]:

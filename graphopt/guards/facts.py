@@ -74,6 +74,7 @@ class Facts:
     constraints: tuple[sympy.Basic, ...]
     state: tuple[StateFact, ...]
     attributes: tuple[AttributeFact, ...]
+    distinct: int  # how many different objects the state tensors are
     objects: tuple[tuple[str, ...], ...]  # where the same object must stay: sub-modules, functions, None
     modes: tuple[ModeFact, ...]
     hooks: tuple[HookFact, ...]
