@@ -19,12 +19,12 @@ from torch.export import ExportedProgram
 from graphopt.capture.footprint import (
     MISSING,
     Change,
-    GlobalState,
     Preserved,
     PythonState,
     roots_of,
 )
 from graphopt.capture.watch import Watch
+from graphopt.capture.world import GlobalState
 from graphopt.errors import Unsupported
 from graphopt.guards import backward_hook
 from graphopt.ir.structure import (
@@ -289,7 +289,7 @@ def warmed_up(model: torch.nn.Module, call: Call) -> Iterator[bool]:
     world = GlobalState()
     with Preserved(model):
         try:
-            with torch.no_grad(), _quiet(), contextlib.redirect_stdout(io.StringIO()):
+            with torch.no_grad(), _quiet(), _printing_to(io.StringIO()):
                 leaves = [leaf.detach().clone() if torch.is_tensor(leaf) else leaf for leaf in call.leaves]
                 args, kwargs, _ = call.replay(tuple(leaves))
                 model(*args, **kwargs)
@@ -315,7 +315,7 @@ def _trace(model: torch.nn.Module, call: Call, dynamic_shapes: Any, watch: Watch
     error: Exception | None = None
     program: ExportedProgram | None = None
     try:
-        with _quiet(), contextlib.redirect_stdout(output):
+        with _quiet(), _printing_to(output):
             program = torch.export.export(flat, call.leaves, strict=False, dynamic_shapes=shapes)
     except Exception as raised:
         error = raised
@@ -358,6 +358,12 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+
+
+@contextlib.contextmanager
+def _printing_to(output: io.StringIO) -> Iterator[None]:
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+        yield
 
 
 def _refusal(error: Exception) -> Unsupported:

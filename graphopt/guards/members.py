@@ -90,14 +90,25 @@ def code_names(code: types.CodeType) -> Iterator[str]:
             yield from code_names(constant)
 
 
-def stored_globals(code: types.CodeType) -> set[str]:
+def global_names(code: types.CodeType) -> tuple[str, ...]:
+    """The globals that the code reads, in the functions that it defines too."""
+    return tuple(dict.fromkeys(name for kind, name in _global_accesses(code) if kind == "LOAD"))
+
+
+def stored_globals(code: types.CodeType) -> tuple[str, ...]:
     """The globals that the code assigns or deletes."""
-    found = {
-        str(instruction.argval)
+    return tuple(dict.fromkeys(name for kind, name in _global_accesses(code) if kind != "LOAD"))
+
+
+@functools.lru_cache(maxsize=4096)
+def _global_accesses(code: types.CodeType) -> tuple[tuple[str, str], ...]:
+    found = [
+        (kind, str(instruction.argval))
         for instruction in dis.get_instructions(code)
-        if instruction.opname in ("STORE_GLOBAL", "DELETE_GLOBAL")
-    }
+        for kind, _, scope in [instruction.opname.partition("_")]
+        if scope in ("GLOBAL", "NAME")
+    ]
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
-            found |= stored_globals(constant)
-    return found
+            found.extend(_global_accesses(constant))
+    return tuple(found)

@@ -11,6 +11,7 @@ import torch
 
 from graphopt.guards.members import (
     code_names,
+    global_names,
     is_implicit,
     is_users,
     is_users_class,
@@ -236,7 +237,7 @@ def _variables(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
     for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
         with contextlib.suppress(ValueError):  # the cell is still empty
             yield f"closure {name}", cell.cell_contents
-    for name in dict.fromkeys(code_names(code)):
+    for name in global_names(code):
         if name in function.__globals__ and not name.startswith("__"):
             yield f"global {name}", function.__globals__[name]
 

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 import torch
 
-from graphopt.capture.footprint import GlobalState, Preserved
+from graphopt.capture.footprint import Preserved
+from graphopt.capture.world import GlobalState
 from graphopt.verify.observation import Observation, copy_arguments, difference, observe
 
 
