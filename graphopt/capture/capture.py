@@ -24,6 +24,7 @@ from graphopt.guards import (
     forward_hooks,
 )
 from graphopt.guards.members import is_python_class, members, underlying
+from graphopt.guards.modes import reader
 from graphopt.guards.places import DEFAULTS, held, is_variable, locate, reachable, slots_of, split_path, ways
 from graphopt.ir.graph import Graph, State
 from graphopt.ir.literal import SCALARS, Lit
@@ -117,6 +118,7 @@ def _mode_facts(watch: Watch) -> tuple[ModeFact, ...]:
         facts["grad mode"] = watch.grad_mode
     else:
         del facts["grad mode"], facts["inference mode"]
+    facts |= {mode: reader(mode)() for mode in sorted(watch.modes)}
     return tuple(ModeFact(mode, value) for mode, value in facts.items())
 
 

@@ -7,7 +7,7 @@ import contextlib
 import types
 import weakref
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,8 +104,7 @@ class PythonState:
             for key in [*before, *(key for key in now if key not in before)]:
                 old, new = before.get(key, MISSING), now.get(key, MISSING)
                 if not self._same(old, new):
-                    yield Change(f"{name}.{key}" if isinstance(key, str) else f"{name}[{key!r}]",
-                                 holder, key, old, new)  # fmt: skip
+                    yield Change(_entry(name, holder, key), holder, key, old, new)
         elif isinstance(before, list) and len(now) == len(before):
             for i, (old, new) in enumerate(zip(before, now, strict=True)):
                 if not self._same(old, new):
@@ -132,13 +131,18 @@ class PythonState:
         return isinstance(old, constants) and bool(old == new)
 
 
+def _entry(name: str, holder: Any, key: object) -> str:
+    if isinstance(holder, Variables):
+        return f"global {key}"
+    return f"{name}.{key}" if isinstance(key, str) else f"{name}[{key!r}]"
+
+
 def _may_change(thing: object) -> bool:
     return not isinstance(
         thing,
         torch.Tensor
         | types.ModuleType
         | types.FunctionType
-        | types.MethodType
         | types.BuiltinFunctionType
         | str
         | bytes
@@ -152,7 +156,7 @@ def _may_change(thing: object) -> bool:
 
 def _is_foreign(thing: object) -> bool:
     """Whether it is an object of an installed package's class, such as a logger or a tokenizer."""
-    if isinstance(thing, dict | list | tuple | deque | set | torch.nn.Module):
+    if isinstance(thing, dict | list | tuple | deque | set | torch.nn.Module | types.MethodType):
         return False
     return not is_users_class(type(thing)) and not isinstance(thing, np.ndarray | bytearray)
 
@@ -173,43 +177,48 @@ def _children(name: str, thing: Any) -> Iterator[tuple[str, object]]:
                 yield f"{name}._modules", value
             else:
                 yield f"{name}.{key}", value
-    elif type(getattr(thing, "__dict__", None)) is dict and not isinstance(thing, types.FunctionType):
+    elif type(getattr(thing, "__dict__", None)) is dict and not isinstance(
+        thing, types.FunctionType | types.MethodType
+    ):
         for key, value in list(vars(thing).items()):
             yield f"{name}.{key}", value
+    if isinstance(thing, types.MethodType):
+        yield f"{name}.__self__", thing.__self__
     for key in slots_of(thing):
         yield f"{name}.{key}", getattr(thing, key)
 
 
-def roots_of(model: torch.nn.Module) -> dict[str, object]:
-    """The model, and what its functions close over, read as globals or assign, and the user's classes."""
+def roots_of(model: torch.nn.Module, functions: Iterable[Any] = ()) -> dict[str, object]:
+    """The model, the user's classes, and what its functions (and other ones) close over, read as globals
+    or assign."""
     roots: dict[str, object] = {"model": model}
-    functions: dict[int, Any] = {}
+    reached: dict[int, Any] = {}
     for _, thing in reachable(model):
         kind = thing if isinstance(thing, type) else type(thing)
         for base in kind.__mro__ if not isinstance(thing, torch.Tensor) else ():
             if is_users_class(base):
                 roots[base.__qualname__] = Shallow(base)
         function = underlying(thing)
+        reached[id(function)] = function
+    for function in (*reached.values(), *forward_hook_functions(model), *functions):
+        function = getattr(function, "__func__", function)
         if isinstance(function, types.FunctionType):
-            functions[id(function)] = function
-    for function in (*functions.values(), *forward_hook_functions(model)):
-        roots.update(_function_roots(function))
+            roots.update(_function_roots(function))
     return roots
 
 
-def _function_roots(function: Any) -> dict[str, object]:
+def _function_roots(function: types.FunctionType) -> dict[str, object]:
     """What a Python function closes over, reads as globals or assigns to them, by name."""
     roots: dict[str, object] = {}
-    function = getattr(function, "__func__", function)
-    code = getattr(function, "__code__", None)
-    if code is None:
-        return roots
+    code = function.__code__
     for variable, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
         with contextlib.suppress(ValueError):  # the cell is still empty
             roots[f"{variable} (closed over by {function.__qualname__})"] = cell.cell_contents
-    assigned = stored_globals(code)
-    if assigned:
-        roots[f"global ({function.__qualname__})"] = Shallow(Variables(function.__globals__, assigned))
+    for variable in stored_globals(code):
+        assigned = Variables(function.__globals__, (variable,))
+        roots[f"the globals of {function.__module__} by {function.__qualname__}: {variable}"] = Shallow(
+            assigned
+        )
     users = is_users_function(function)
     for variable in global_names(code):
         value = function.__globals__.get(variable)

@@ -49,7 +49,7 @@ def holders(thing: Any) -> Iterator[Any]:
     if isinstance(thing, own) or (isinstance(thing, np.ndarray) and thing.flags.writeable):
         yield thing
     attributes = getattr(thing, "__dict__", None)
-    if type(attributes) is dict and not isinstance(thing, types.FunctionType):
+    if type(attributes) is dict and not isinstance(thing, types.FunctionType | types.MethodType):
         yield attributes
     if slots_of(thing):
         yield Slots(thing)

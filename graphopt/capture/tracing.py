@@ -18,11 +18,13 @@ from torch.export import ExportedProgram
 
 from graphopt.capture.footprint import (
     MISSING,
+    Bounded,
     Change,
     Preserved,
     PythonState,
     roots_of,
 )
+from graphopt.capture.unreadable import UNREADABLE_REMEDY, unreadable
 from graphopt.capture.watch import Watch
 from graphopt.capture.world import GlobalState
 from graphopt.errors import Unsupported
@@ -310,7 +312,12 @@ def _trace(model: torch.nn.Module, call: Call, dynamic_shapes: Any, watch: Watch
     shapes = call.dynamic(dynamic_shapes)
     interfaces: list[Interface] = []
     flat = _Flat(model, call, watch, interfaces.append)
-    python, world = PythonState(roots_of(model)), GlobalState()
+    roots = roots_of(model)
+    for name, root in roots.items():
+        kind = unreadable(root.thing if isinstance(root, Bounded) else root)
+        if kind is not None:
+            raise Unsupported(f"forward reads {name}, {kind}", remedy=UNREADABLE_REMEDY, where=_where(model))
+    python, world = PythonState(roots), GlobalState()
     output = io.StringIO()
     error: Exception | None = None
     program: ExportedProgram | None = None

@@ -61,7 +61,7 @@ class AttributeFact:
 class ModeFact:
     """A global mode and its value at capture."""
 
-    mode: str  # a name in MODES
+    mode: str  # a name that graphopt.guards.modes.reader knows
     value: object
 
 

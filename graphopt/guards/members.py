@@ -24,7 +24,12 @@ _IMPLICIT = frozenset(
 
 def is_users(file: str) -> bool:
     """Whether a source file is part of neither Python nor an installed package."""
-    return bool(file) and "site-packages" not in file and not file.startswith((*_LIBRARIES, "<frozen"))
+    return bool(file) and "site-packages" not in file and not is_standard(file)
+
+
+def is_standard(file: str) -> bool:
+    """Whether a source file is part of Python itself."""
+    return file.startswith((*_LIBRARIES, "<frozen")) and "site-packages" not in file
 
 
 @functools.cache

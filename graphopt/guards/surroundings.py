@@ -12,7 +12,7 @@ import torch
 from graphopt.guards.arguments import PLAIN, shown
 from graphopt.guards.facts import Facts
 from graphopt.guards.hooks import Hooks
-from graphopt.guards.modes import MODES
+from graphopt.guards.modes import reader
 from graphopt.guards.places import ClassMembers, Path, held, locate, modules_of, reachable
 from graphopt.ir.literal import SCALARS, Lit
 
@@ -125,7 +125,7 @@ class Surroundings:
 
     def __init__(self, facts: Facts, model: torch.nn.Module) -> None:
         self._facts, self._model = facts, model
-        self._modes = [(MODES[fact.mode], fact) for fact in facts.modes]
+        self._modes = [(reader(fact.mode), fact) for fact in facts.modes]
         self._hooks = Hooks(facts.hooks, model)
         self._missing: str | None = None
         self._fixed: Entries | None = None
