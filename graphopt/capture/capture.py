@@ -8,9 +8,10 @@ import numpy as np
 import sympy
 import torch
 
+from graphopt.capture.call import Call
 from graphopt.capture.program import Program
 from graphopt.capture.reader import plain_expression, read
-from graphopt.capture.tracing import Call, SideEffect, Trace, trace, warmed_up
+from graphopt.capture.tracing import SideEffect, Trace, trace, warmed_up
 from graphopt.capture.watch import CustomBackward, Watch
 from graphopt.errors import Unsupported
 from graphopt.guards import (

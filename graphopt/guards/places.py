@@ -217,6 +217,22 @@ def slots_of(thing: object) -> list[str]:
     return [name for name in copyreg._slotnames(type(thing)) if hasattr(thing, name)]  # type: ignore[attr-defined]
 
 
+def variables_of(function: types.FunctionType) -> list[tuple[Any, str, Any]]:
+    """The container, key and value of each default, closed-over variable and global that a function of the
+    user's own reads, and those that it calls."""
+    found: list[tuple[Any, str, Any]] = []
+    pending, seen = [function], {id(function)}
+    while pending:
+        current = pending.pop()
+        for name, value in _children(current):
+            container, key = _step(current, name)
+            found.append((container, key, value))
+            if isinstance(value, types.FunctionType) and id(value) not in seen:
+                seen.add(id(value))
+                pending.append(value)
+    return found
+
+
 def _fits_a_path(key: object) -> bool:
     return type(key) is int or (isinstance(key, str) and not set(key) & set(".[]"))
 

@@ -1,5 +1,8 @@
 """What forward reads besides its arguments and its model's own attributes: classes, functions, variables."""
 
+import copy
+import os
+import pickle
 import types
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
@@ -159,3 +162,59 @@ def test_tensors_tied_after_capture_are_noticed() -> None:
     model.b = model.a
     with pytest.raises(graphopt.GuardError, match="different objects"):
         opt(X)
+
+
+def test_a_variable_of_a_function_among_the_arguments_is_guarded() -> None:
+    factor = 2.0
+
+    def set_factor(value: float) -> None:
+        nonlocal factor
+        factor = value
+
+    def scale(x: torch.Tensor) -> torch.Tensor:
+        return x * factor * FACTOR
+
+    opt = graphopt.optimize(lambda x, f: f(x), (X, scale), on_guard="error")
+    assert torch.equal(opt(X, scale), scale(X))
+    set_factor(3.0)
+    with pytest.raises(graphopt.GuardError, match="factor"):
+        opt(X, scale)
+    set_factor(2.0)
+    _set_global("FACTOR", 3.0)
+    with pytest.raises(graphopt.GuardError, match="FACTOR"):
+        opt(X, scale)
+
+
+def test_an_environment_variable_that_forward_asks_for_is_guarded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def program(x: torch.Tensor) -> torch.Tensor:
+        return x * (2.0 if os.getenv("GRAPHOPT_TEST") else 3.0)
+
+    opt = graphopt.optimize(program, (X,), on_guard="error")
+    assert torch.equal(opt(X), program(X))
+    monkeypatch.setenv("GRAPHOPT_TEST", "1")
+    with pytest.raises(graphopt.GuardError, match="GRAPHOPT_TEST is '1', captured with None"):
+        opt(X)
+
+
+def test_a_setting_that_layers_ask_for_is_guarded() -> None:
+    model = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
+    x = torch.randn(2, 3, 8)
+    with torch.no_grad():
+        opt = graphopt.optimize(model, (x,), on_guard="error")
+        opt(x)
+        torch.backends.mha.set_fastpath_enabled(False)
+        try:
+            with pytest.raises(graphopt.GuardError, match="get_fastpath_enabled"):
+                opt(x)
+        finally:
+            torch.backends.mha.set_fastpath_enabled(True)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda module: pickle.loads(pickle.dumps(module))])
+def test_a_copy_made_after_a_change_does_not_take_the_change_for_granted(copied: Any) -> None:
+    model = Model()
+    opt = graphopt.optimize(model, (X,))
+    model.root = np.float64(7.0)
+    with pytest.warns(UserWarning, match="runs the original"):
+        opt(X)
+    assert torch.equal(copied(opt.module)(X), model(X))
