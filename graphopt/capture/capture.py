@@ -2,6 +2,7 @@
 
 import functools
 import types
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from graphopt.capture.call import Call
 from graphopt.capture.program import Program
 from graphopt.capture.reader import plain_expression, read
+from graphopt.capture.settled import settled_facts
 from graphopt.capture.tracing import SideEffect, Trace, trace, warmed_up
 from graphopt.capture.watch import CustomBackward, Watch
 from graphopt.errors import Unsupported
@@ -54,13 +56,15 @@ def capture(
         return _capture(model, call, dynamic_shapes)
     except SideEffect as effect:
         # Modules fill caches and settle flags on their first call: keep what they do from then on.
-        with warmed_up(model, call) as warm:
-            if not warm:
+        with warmed_up(model, call) as changes:
+            settled = settled_facts(model, changes) if changes is not None else None
+            if settled is None:
                 raise
             try:
-                return _capture(model, call, dynamic_shapes)
+                program = _capture(model, call, dynamic_shapes)
             except Unsupported:
                 raise effect from None
+            return replace(program, facts=replace(program.facts, settled=settled))
 
 
 def _capture(model: torch.nn.Module, call: Call, dynamic_shapes: Any) -> Program:

@@ -198,21 +198,24 @@ class SideEffect(Unsupported):
 
 
 @contextlib.contextmanager
-def warmed_up(model: torch.nn.Module, call: Call) -> Iterator[bool]:
-    """The model as its first call leaves it, put back when the block ends; False where it cannot run."""
-    world = GlobalState()
+def warmed_up(model: torch.nn.Module, call: Call) -> Iterator[list[Change] | None]:
+    """The model as its first call leaves it, put back when the block ends: what that call changed; None
+    where it cannot run, or changes more than Python objects."""
+    world, python = GlobalState(), PythonState(roots_of(model, call.functions))
+    changes: list[Change] | None = None
     with Preserved(model):
         try:
             with torch.no_grad(), _quiet(), _printing_to(io.StringIO()):
                 leaves = [leaf.detach().clone() if torch.is_tensor(leaf) else leaf for leaf in call.leaves]
                 args, kwargs, _ = call.replay(tuple(leaves))
                 model(*args, **kwargs)
-            ran = True
+            if all("random state" in effect for effect in world.changes()):
+                changes = list(python.changes())
         except Exception:
-            ran = False
+            changes = None
         finally:
             world.restore()
-        yield ran
+        yield changes
 
 
 def _trace(model: torch.nn.Module, call: Call, dynamic_shapes: Any, watch: Watch) -> Trace:

@@ -58,6 +58,16 @@ class AttributeFact:
 
 
 @dataclass(frozen=True, slots=True)
+class SettledFact:
+    """What the model's first call leaves at a path: something of a type, and of a value where it is a
+    constant. Until it is there, the program does not serve."""
+
+    path: tuple[str, ...]
+    kind: type
+    value: Lit | None
+
+
+@dataclass(frozen=True, slots=True)
 class ModeFact:
     """A global mode and its value at capture."""
 
@@ -78,3 +88,4 @@ class Facts:
     objects: tuple[tuple[str, ...], ...]  # where the same object must stay: sub-modules, functions, None
     modes: tuple[ModeFact, ...]
     hooks: tuple[HookFact, ...]
+    settled: tuple[SettledFact, ...] = ()

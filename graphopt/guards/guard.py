@@ -37,6 +37,10 @@ class Guard:
         except (TypeError, KeyError):
             return False
 
+    def may_be_copied(self) -> bool:
+        """Whether the facts can be bound to a copy of the model as it is now."""
+        return self._surroundings.objects_hold()
+
     def arguments_hold(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Whether the arguments satisfy their facts (the part that a tracing compiler can follow)."""
         return self._traceable(*args, **kwargs) is None

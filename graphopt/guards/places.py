@@ -2,6 +2,7 @@
 
 import contextlib
 import copyreg
+import functools
 import types
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterator
@@ -202,7 +203,7 @@ def _children(thing: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(thing, torch.nn.Module):
         for slot in ("_modules", "_parameters", "_buffers"):
             yield from vars(thing)[slot].items()
-        yield from ((name, child) for name, child in vars(thing).items() if not _is_machinery(name, child))
+        yield from ((name, child) for name, child in vars(thing).items() if not _is_machinery(name))
         if "forward" not in vars(thing):
             yield "forward", type(thing).forward
     elif _opens(thing) and not isinstance(thing, type):
@@ -237,8 +238,13 @@ def _fits_a_path(key: object) -> bool:
     return type(key) is int or (isinstance(key, str) and not set(key) & set(".[]"))
 
 
-def _is_machinery(name: str, child: Any) -> bool:
-    return name.startswith("_") and isinstance(child, dict | set)
+@functools.cache
+def _machinery() -> frozenset[str]:
+    return frozenset(vars(torch.nn.Module()))
+
+
+def _is_machinery(name: str) -> bool:
+    return name.startswith("_") and name in _machinery()
 
 
 def _variables(function: types.FunctionType) -> Iterator[tuple[str, Any]]:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from graphopt.guards.arguments import PLAIN, shown
-from graphopt.guards.facts import Facts
+from graphopt.guards.facts import Facts, SettledFact
 from graphopt.guards.hooks import Hooks
 from graphopt.guards.modes import reader
 from graphopt.guards.places import ClassMembers, Path, held, locate, modules_of, reachable
@@ -116,6 +116,24 @@ def _sized(model: torch.nn.Module) -> Iterable[Any]:
             yield attributes
 
 
+class Settled:
+    """What the first call must have left behind."""
+
+    def __init__(self, facts: tuple[SettledFact, ...], model: torch.nn.Module) -> None:
+        self._facts = facts
+        self._places = [locate(model, fact.path) for fact in facts]
+
+    def hold(self) -> bool:
+        """Whether all of it is there."""
+        for fact, (container, key) in zip(self._facts, self._places, strict=True):
+            actual = container[key]
+            if type(actual) is not fact.kind:
+                return False
+            if fact.value is not None and not _same_constant(actual, fact.value.value):
+                return False
+        return True
+
+
 class Surroundings:
     """The facts bound to one model.
 
@@ -142,7 +160,12 @@ class Surroundings:
         facts, model = self._facts, self._model
         self._ways, self._constants = Entries(), Entries()
         ways: dict[Path, None] = {}
-        for path in (*(fact.path for fact in facts.attributes), *(p for f in facts.state for p in f.paths)):
+        settled = [fact.path for fact in facts.settled]
+        for path in (
+            *settled,
+            *(fact.path for fact in facts.attributes),
+            *(p for f in facts.state for p in f.paths),
+        ):
             ways.update((path[:i], None) for i in range(1, len(path)))
         for path in ways:
             thing = held(model, path)
@@ -151,6 +174,9 @@ class Surroundings:
                 self._ways.add(container, key, thing, path)
         for attribute in facts.attributes:
             self._constants.add(*locate(model, attribute.path), attribute.value.value, attribute.path)
+        self._settled = Settled(facts.settled, model)
+        if not self._settled.hold():
+            raise KeyError("what the first call settles")
         slots = [[locate(model, path) for path in fact.paths] for fact in facts.state]
         self._owners = [first[0][0] for first in slots]
         self._names = [first[0][1] for first in slots]
@@ -198,6 +224,7 @@ class Surroundings:
                 and list(map(type, self._modules)) == self._classes
                 and list(map(list, map(_values_of, self._children))) == self._order
                 and self._constants.hold()
+                and self._settled.hold()
                 and self._state_holds(list(map(operator.getitem, self._owners, self._names)))
             )
         except (KeyError, IndexError, AttributeError):
@@ -220,6 +247,16 @@ class Surroundings:
         if self._all_on_cpu:  # comparing devices is four times slower
             return all(map(_is_on_cpu, tensors))
         return list(map(_device_of, tensors)) == self._devices
+
+    def objects_hold(self) -> bool:
+        """Whether the objects that must stay are those of capture. A guard bound anew would take those that
+        it meets for them."""
+        if self._fixed is None:
+            return True
+        try:
+            return self._fixed.hold() and self._shape_violation() is None
+        except (KeyError, IndexError, AttributeError):
+            return False
 
     def violation(self) -> str:
         """A sentence that names the first fact that does not hold."""

@@ -118,7 +118,7 @@ def test_a_set_of_tensors_is_refused() -> None:
 
 def test_a_function_among_the_arguments_is_refused_where_it_fills_a_list() -> None:
     seen: list[torch.Tensor] = []
-    with pytest.raises(graphopt.Unsupported, match="closure seen"):
+    with pytest.raises(graphopt.Unsupported, match="reads seen, a list"):
         graphopt.optimize(lambda x, f: f(x), (X, lambda x: seen.append(x) or x))
     assert seen == []
 
@@ -126,3 +126,33 @@ def test_a_function_among_the_arguments_is_refused_where_it_fills_a_list() -> No
 def test_a_module_that_forward_makes_and_drops_is_no_effect() -> None:
     opt = graphopt.optimize(lambda x: Slotted().calls + x, (X,), on_guard="error")
     assert torch.equal(opt(X), X)
+
+
+class Marks(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.mark = 1
+        return x + 1
+
+
+def test_what_every_call_sets_alike_is_set_by_the_first_optimised_call() -> None:
+    model = Marks()
+    opt = graphopt.optimize(model, (X,))
+    assert not hasattr(model, "mark")
+    with pytest.warns(UserWarning, match="mark is not there"):
+        opt(X)
+    assert model.mark == 1
+    assert opt.module.violation((X,), {}) == ""
+    model.mark = 2
+    assert "first call" in opt.module.violation((X,), {})
+    opt(X)
+    assert model.mark == 1
+
+
+def test_what_is_set_alike_where_no_guard_can_look_is_refused() -> None:
+    def program(x: torch.Tensor) -> torch.Tensor:
+        Statistics.calls = 1
+        return x + 1
+
+    with pytest.raises(graphopt.Unsupported, match=r"Statistics\.calls"):
+        graphopt.optimize(program, (X,))
+    assert Statistics.calls == 0
