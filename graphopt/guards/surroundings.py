@@ -39,7 +39,7 @@ class Entries:
 
     def hold(self) -> bool:
         """Whether each entry is the expected object, or the same constant."""
-        return self._inherited.hold() and (
+        return (not self._inherited.names or self._inherited.hold()) and (
             all(map(operator.is_, map(operator.getitem, self.containers, self.keys), self.expected))
             or all(map(_same_constant, map(operator.getitem, self.containers, self.keys), self.expected))
         )
@@ -64,7 +64,7 @@ class Members:
 
     def __init__(self) -> None:
         self._kinds: list[type] = []
-        self._names: list[str] = []
+        self.names: list[str] = []
         self._expected: list[object] = []
         self._paths: list[Path] = []
 
@@ -72,20 +72,20 @@ class Members:
         """Adds one member; `expected` is as the class holds it."""
         is_held = members[name] is expected
         self._kinds.append(members.kind)
-        self._names.append(name)
+        self.names.append(name)
         self._expected.append(getattr(members.kind, name) if is_held else expected)
         self._paths.append(path)
 
     def hold(self) -> bool:
         """Whether each member is the expected object, or the same constant."""
-        return all(map(operator.is_, map(getattr, self._kinds, self._names), self._expected)) or all(
-            map(_same_constant, map(getattr, self._kinds, self._names), self._expected)
+        return all(map(operator.is_, map(getattr, self._kinds, self.names), self._expected)) or all(
+            map(_same_constant, map(getattr, self._kinds, self.names), self._expected)
         )
 
     def violation(self) -> str | None:
         """A sentence that names the first member that does not hold."""
         for path, kind, name, expected in zip(
-            self._paths, self._kinds, self._names, self._expected, strict=True
+            self._paths, self._kinds, self.names, self._expected, strict=True
         ):
             actual = getattr(kind, name, None)
             if not _same_constant(actual, expected):
@@ -224,7 +224,7 @@ class Surroundings:
                 and list(map(type, self._modules)) == self._classes
                 and list(map(list, map(_values_of, self._children))) == self._order
                 and self._constants.hold()
-                and self._settled.hold()
+                and (not self._facts.settled or self._settled.hold())
                 and self._state_holds(list(map(operator.getitem, self._owners, self._names)))
             )
         except (KeyError, IndexError, AttributeError):
