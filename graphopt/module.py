@@ -72,7 +72,7 @@ class Policy:
     """What to do when no variant fits a call: run the "original", raise an "error", or "recapture".
 
     `capture` makes the program for a call; it serves the first call of a module made without example
-    inputs too. It is dropped by pickling, and then the original runs.
+    inputs too. It is dropped by copying and pickling, and then the original runs.
     """
 
     on_guard: str
@@ -220,12 +220,13 @@ class OptimizedModule(torch.nn.Module):
         return f"graphopt: {len(self._variants)} variant(s) of {type(self._original).__name__}"
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "OptimizedModule":
-        made = OptimizedModule(copy.deepcopy(self._original, memo), self._programs(), copy.copy(self._policy))
+        policy = Policy(self._policy.on_guard, None)  # it would capture this model, not the copy
+        made = OptimizedModule(copy.deepcopy(self._original, memo), self._programs(), policy)
         memo[id(self)] = made
         return made
 
     def _programs(self) -> tuple[Program, ...]:
-        return tuple(variant.program for variant in self._variants)
+        return tuple(variant.program for variant in self._variants if variant.guard.may_be_copied())
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restored, (self._original, self._programs(), self._policy.on_guard)

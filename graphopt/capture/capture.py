@@ -2,15 +2,19 @@
 
 import functools
 import types
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import sympy
 import torch
 
+from graphopt.capture.call import Call
 from graphopt.capture.program import Program
 from graphopt.capture.reader import plain_expression, read
-from graphopt.capture.tracing import Call, SideEffect, Trace, trace, warmed_up
-from graphopt.capture.watch import CustomBackward, Watch, is_python_class
+from graphopt.capture.settled import settled_facts
+from graphopt.capture.tracing import SideEffect, Trace, trace, warmed_up
+from graphopt.capture.watch import CustomBackward, Watch
 from graphopt.errors import Unsupported
 from graphopt.guards import (
     MODES,
@@ -22,7 +26,9 @@ from graphopt.guards import (
     TensorFact,
     forward_hooks,
 )
-from graphopt.guards.places import held, locate, reachable, split_path
+from graphopt.guards.members import is_python_class, members, underlying
+from graphopt.guards.modes import reader
+from graphopt.guards.places import DEFAULTS, held, is_variable, locate, reachable, slots_of, split_path, ways
 from graphopt.ir.graph import Graph, State
 from graphopt.ir.literal import SCALARS, Lit
 from graphopt.ir.structure import Leaf
@@ -50,13 +56,15 @@ def capture(
         return _capture(model, call, dynamic_shapes)
     except SideEffect as effect:
         # Modules fill caches and settle flags on their first call: keep what they do from then on.
-        with warmed_up(model, call) as warm:
-            if not warm:
+        with warmed_up(model, call) as changes:
+            settled = settled_facts(model, changes) if changes is not None else None
+            if settled is None:
                 raise
             try:
-                return _capture(model, call, dynamic_shapes)
+                program = _capture(model, call, dynamic_shapes)
             except Unsupported:
                 raise effect from None
+            return replace(program, facts=replace(program.facts, settled=settled))
 
 
 def _capture(model: torch.nn.Module, call: Call, dynamic_shapes: Any) -> Program:
@@ -95,12 +103,14 @@ def _facts(model: torch.nn.Module, call: Call, traced: Trace, graph: Graph) -> F
     inputs = {e.source.index: e.value for e in graph.inputs if not isinstance(e.source, State)
               and hasattr(e.source, "index")}  # fmt: skip
     arguments = tuple(_argument_fact(leaf, inputs[i].type, watch) for i, leaf in enumerate(call.leaves))
+    state = _state_facts(model, graph, watch)
     return Facts(
         interface=traced.interface,
         arguments=arguments,
         constraints=tuple(_constraints(traced)),
-        state=_state_facts(model, graph, watch),
+        state=state,
         attributes=_attribute_facts(model, watch),
+        distinct=len({id(held(model, fact.paths[0])) for fact in state}),
         objects=_object_paths(model, graph),
         modes=_mode_facts(watch),
         hooks=forward_hooks(model),
@@ -113,6 +123,7 @@ def _mode_facts(watch: Watch) -> tuple[ModeFact, ...]:
         facts["grad mode"] = watch.grad_mode
     else:
         del facts["grad mode"], facts["inference mode"]
+    facts |= {mode: reader(mode)() for mode in sorted(watch.modes)}
     return tuple(ModeFact(mode, value) for mode, value in facts.items())
 
 
@@ -206,9 +217,14 @@ def _attribute_facts(model: torch.nn.Module, watch: Watch) -> tuple[AttributeFac
 def _is_read_unseen(model: torch.nn.Module, path: tuple[str, ...]) -> bool:
     """Whether forward may read a constant without our seeing it: in a closure or global, in an object of
     a class that cannot be watched, or in a list or dictionary that a module holds."""
-    if path[-1].startswith(("closure ", "global ")):
+    if is_variable(path[-1]):
         return True
     owner = held(model, path[:-1])
+    own = {} if isinstance(owner, type) else getattr(owner, "__dict__", {})
+    if path[-1] not in own and path[-1] in (*members(type(owner)), *slots_of(owner)):
+        return True  # some function names it
+    if isinstance(owner, type):
+        return True
     if isinstance(owner, list | tuple | dict):
         return len(owner) <= _MOST_WATCHED and not any(name.startswith("_") for name in path)
     return not is_python_class(type(owner)) and not isinstance(owner, types.FunctionType | types.MethodType)
@@ -226,21 +242,43 @@ def _leads_to(holder: Any, name: str, value: object) -> bool:
     return container[key] is value
 
 
-_CALLABLES = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, functools.partial, type)
+_CALLABLES = (
+    types.FunctionType,
+    types.BuiltinFunctionType,
+    types.MethodType,
+    functools.partial,
+    functools.cached_property,
+    property,
+    staticmethod,
+    classmethod,
+    type,
+)
 
 
 def _object_paths(model: torch.nn.Module, graph: Graph) -> tuple[tuple[str, ...], ...]:
     """Where the same object must stay: sub-modules, absent parameters, functions that forward may call,
-    and tensors in closures."""
+    their defaults, numpy's scalars, and tensors in closures."""
     found: dict[tuple[str, ...], None] = {}
+    forwards: set[object] = set()
     for path, thing in reachable(model):
         if isinstance(thing, torch.nn.Module):
             found.update(((*path, name), None) for name in thing._modules)
             for slot in (thing._parameters, thing._buffers):
                 found.update(((*path, name), None) for name, tensor in slot.items() if tensor is None)
-            if not isinstance(thing, torch.fx.GraphModule):  # torch.export recompiles these
+            owner = id(thing) if "forward" in vars(thing) else type(thing)
+            if not isinstance(thing, torch.fx.GraphModule) and owner not in forwards:  # these recompile
+                forwards.add(owner)
                 found[(*path, "forward")] = None
-        elif path and isinstance(thing, _CALLABLES) and path[-1] != "forward":
+        function = underlying(thing)
+        if path and isinstance(function, types.FunctionType):
+            found.update(((*path, name), None) for name in DEFAULTS if getattr(function, name))
+    firsts: set[int] = set()
+    for path, thing in ways(model):
+        if not path or path[-1] == "forward" or path[-1] in DEFAULTS:
+            continue
+        shared = isinstance(thing, torch.Tensor) or id(thing) in firsts  # the other facts go one way only
+        firsts.add(id(thing))
+        if isinstance(thing, (*_CALLABLES, np.generic)) or (shared and is_variable(path[-1])):
             found[path] = None
     for entry in graph.inputs:
         if isinstance(entry.source, State) and entry.source.kind == "closure":

@@ -1,24 +1,23 @@
-"""What tracing must not leave behind: the Python state that forward can reach, and global modes.
+"""What tracing must not leave behind: changes of the Python state that forward can reach.
 
 A footprint is taken before and compared after. A difference is a side effect that a graph would lose.
 """
 
-import operator
-import random
+import contextlib
 import types
 import weakref
-from collections import OrderedDict, defaultdict, deque
-from collections.abc import Iterator
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
+from graphopt.capture.holders import Variables, contents, holders, identical, identity, refill
 from graphopt.guards.hooks import forward_hook_functions
-from graphopt.guards.places import modules_of, reachable
-
-_CONTAINERS = (list, dict, set, deque, OrderedDict, defaultdict)  # these exactly: a subclass may differ
+from graphopt.guards.members import global_names, is_users_class, stored_globals, underlying
+from graphopt.guards.places import is_users_function, reachable, slots_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +41,16 @@ class Shallow:
     thing: Any
 
 
+@dataclass(frozen=True, slots=True)
+class Bounded:
+    """A root below which containers and the user's own objects are watched, but no one else's."""
+
+    thing: Any
+
+
 class PythonState:
-    """A shallow copy of every list, dictionary, set and attribute dictionary reachable from some roots.
+    """A shallow copy of everything that holds Python state (see graphopt.capture.holders) and is reachable
+    from some roots.
 
     While torch.export traces, other tensors stand in for the model's own: `names` gives the two one
     name, by id, so that a module which only notes its weights anew has not changed.
@@ -51,31 +58,34 @@ class PythonState:
 
     def __init__(self, roots: dict[str, object], names: dict[int, str] | None = None) -> None:
         self._names = names or {}
-        self._taken: dict[int, tuple[str, Any, Any]] = {}  # by id; the holder is kept alive
-        pending: list[tuple[str, Any]] = list(roots.items())
+        self._taken: dict[object, tuple[str, Any, Any]] = {}  # by identity; the holder is kept alive
+        pending: list[tuple[str, Any, bool]] = []
+        for name, root in roots.items():
+            bounded = isinstance(root, Bounded)
+            pending.append((name, root.thing if isinstance(root, Bounded) else root, bounded))
         seen: set[int] = set()
         keep: list[object] = []
         while pending:
-            name, thing = pending.pop()
+            name, thing, bounded = pending.pop()
             if isinstance(thing, Shallow):
-                held = thing.thing
-                self._taken.setdefault(id(held), (name, held, held.copy()))
+                for holder in holders(thing.thing):
+                    self._take(name, holder)
                 continue
-            if id(thing) in seen or not _may_change(thing):
+            if id(thing) in seen or not _may_change(thing) or (bounded and _is_foreign(thing)):
                 continue
             seen.add(id(thing))
             keep.append(thing)
-            if type(thing) in _CONTAINERS:
-                self._taken[id(thing)] = (name, thing, thing.copy())
-            attributes = getattr(thing, "__dict__", None)
-            if type(attributes) is dict and not isinstance(thing, type | types.FunctionType):
-                self._taken[id(attributes)] = (name, attributes, attributes.copy())
-            pending.extend(_children(name, thing))
+            for holder in holders(thing):
+                self._take(name, holder)
+            pending.extend((where, child, bounded) for where, child in _children(name, thing))
         self._keep = keep
+
+    def _take(self, name: str, holder: Any) -> None:
+        self._taken.setdefault(identity(holder), (name, holder, contents(holder)))
 
     def knows(self, thing: object) -> bool:
         """Whether the roots reach this very object."""
-        return id(thing) in self._taken or id(getattr(thing, "__dict__", None)) in self._taken
+        return any(identity(holder) in self._taken for holder in holders(thing))
 
     def changes(self) -> Iterator[Change]:
         """Every entry that is not the object it was."""
@@ -85,25 +95,22 @@ class PythonState:
     def restore(self) -> None:
         """Puts every holder's former contents back."""
         for _, holder, before in self._taken.values():
-            if not _identical(holder, before):
-                _refill(holder, before)
+            if not identical(contents(holder), before):
+                refill(holder, before)
 
     def _compare(self, name: str, holder: Any, before: Any) -> Iterator[Change]:
-        if isinstance(holder, dict):
-            for key in [*before, *(key for key in holder if key not in before)]:
-                old, new = before.get(key, MISSING), holder.get(key, MISSING)
+        now = contents(holder)
+        if isinstance(before, dict):
+            for key in [*before, *(key for key in now if key not in before)]:
+                old, new = before.get(key, MISSING), now.get(key, MISSING)
                 if not self._same(old, new):
-                    yield Change(f"{name}.{key}" if isinstance(key, str) else f"{name}[{key!r}]",
-                                 holder, key, old, new)  # fmt: skip
-        elif isinstance(holder, set):
-            if holder != before:
-                yield Change(name, holder, None, before, set(holder))
-        elif len(holder) != len(before):
-            yield Change(name, holder, None, before, holder.copy())
-        else:
-            for i, (old, new) in enumerate(zip(before, holder, strict=True)):
+                    yield Change(_entry(name, holder, key), holder, key, old, new)
+        elif isinstance(before, list) and len(now) == len(before):
+            for i, (old, new) in enumerate(zip(before, now, strict=True)):
                 if not self._same(old, new):
                     yield Change(f"{name}[{i}]", holder, i, old, new)
+        elif not identical(now, before):
+            yield Change(name, holder, None, before, now)
 
     def _same(self, old: Any, new: Any) -> bool:
         """Whether two entries are one object, equal constants, or containers of the same (torch.export
@@ -124,20 +131,10 @@ class PythonState:
         return isinstance(old, constants) and bool(old == new)
 
 
-def _identical(holder: Any, before: Any) -> bool:
-    if isinstance(holder, dict):
-        return list(holder) == list(before) and all(map(operator.is_, holder.values(), before.values()))
-    if isinstance(holder, set):
-        return bool(holder == before)
-    return len(holder) == len(before) and all(map(operator.is_, holder, before))
-
-
-def _refill(holder: Any, before: Any) -> None:
-    if isinstance(holder, list):
-        holder[:] = before
-        return
-    holder.clear()
-    holder.extend(before) if isinstance(holder, deque) else holder.update(before)
+def _entry(name: str, holder: Any, key: object) -> str:
+    if isinstance(holder, Variables):
+        return f"global {key}"
+    return f"{name}.{key}" if isinstance(key, str) else f"{name}[{key!r}]"
 
 
 def _may_change(thing: object) -> bool:
@@ -145,6 +142,7 @@ def _may_change(thing: object) -> bool:
         thing,
         torch.Tensor
         | types.ModuleType
+        | types.FunctionType
         | types.BuiltinFunctionType
         | str
         | bytes
@@ -156,14 +154,22 @@ def _may_change(thing: object) -> bool:
     )
 
 
+def _is_foreign(thing: object) -> bool:
+    """Whether it is an object of an installed package's class, such as a logger or a tokenizer."""
+    if isinstance(thing, dict | list | tuple | deque | set | torch.nn.Module | types.MethodType):
+        return False
+    return not is_users_class(type(thing)) and not isinstance(thing, np.ndarray | bytearray)
+
+
 def _children(name: str, thing: Any) -> Iterator[tuple[str, object]]:
-    if type(thing) in (dict, OrderedDict, defaultdict):
-        for key, value in list(thing.items()):
+    if isinstance(thing, dict):
+        base = OrderedDict if isinstance(thing, OrderedDict) else dict
+        for key, value in list(base.items(thing)):
             yield f"{name}[{key!r}]", value
-    elif type(thing) in (list, tuple, deque):
+    elif isinstance(thing, list | tuple | deque):
         for i, value in enumerate(thing):
             yield f"{name}[{i}]", value
-    elif isinstance(thing, torch.nn.Module):
+    if isinstance(thing, torch.nn.Module):
         for key, value in list(vars(thing).items()):
             if key == "_modules":
                 for child, module in value.items():
@@ -171,45 +177,55 @@ def _children(name: str, thing: Any) -> Iterator[tuple[str, object]]:
                 yield f"{name}._modules", value
             else:
                 yield f"{name}.{key}", value
-    elif type(getattr(thing, "__dict__", None)) is dict and not isinstance(thing, types.FunctionType):
+    elif type(getattr(thing, "__dict__", None)) is dict and not isinstance(
+        thing, types.FunctionType | types.MethodType
+    ):
         for key, value in list(vars(thing).items()):
             yield f"{name}.{key}", value
+    if isinstance(thing, types.MethodType):
+        yield f"{name}.__self__", thing.__self__
+    for key in slots_of(thing):
+        yield f"{name}.{key}", getattr(thing, key)
 
 
-def roots_of(model: torch.nn.Module) -> dict[str, object]:
-    """The model, and the containers and objects that its functions close over or read as globals."""
+def roots_of(model: torch.nn.Module, functions: Iterable[Any] = ()) -> dict[str, object]:
+    """The model, the user's classes, and what its functions (and other ones) close over, read as globals
+    or assign."""
     roots: dict[str, object] = {"model": model}
-    forwards = {type(module).forward: None for _, module in modules_of(model)}
-    for forward in (*forwards, vars(model).get("function"), *forward_hook_functions(model)):
-        roots.update(_function_roots(getattr(forward, "__qualname__", type(forward).__name__), forward))
+    reached: dict[int, Any] = {}
+    for _, thing in reachable(model):
+        kind = thing if isinstance(thing, type) else type(thing)
+        for base in kind.__mro__ if not isinstance(thing, torch.Tensor) else ():
+            if is_users_class(base):
+                roots[base.__qualname__] = Shallow(base)
+        function = underlying(thing)
+        reached[id(function)] = function
+    for function in (*reached.values(), *forward_hook_functions(model), *functions):
+        function = getattr(function, "__func__", function)
+        if isinstance(function, types.FunctionType):
+            roots.update(_function_roots(function))
     return roots
 
 
-def _function_roots(name: str, function: Any) -> dict[str, object]:
-    """The containers and objects that a Python function closes over or reads as globals, by name."""
+def _function_roots(function: types.FunctionType) -> dict[str, object]:
+    """What a Python function closes over, reads as globals or assigns to them, by name."""
     roots: dict[str, object] = {}
-    pending = [(name, function)]
-    seen: set[int] = set()
-    while pending:
-        prefix, current = pending.pop()
-        current = getattr(current, "__func__", current)
-        code = getattr(current, "__code__", None)
-        if code is None or id(current) in seen:
-            continue
-        seen.add(id(current))
-        for variable, cell in zip(code.co_freevars, current.__closure__ or (), strict=True):
-            try:
-                value = cell.cell_contents
-            except ValueError:  # the cell is still empty
-                continue
-            if isinstance(value, types.FunctionType):
-                pending.append((f"{prefix}.{variable}", value))
-            else:
-                roots[f"{variable} (closed over by {prefix})"] = value
-        for variable in code.co_names:
-            value = current.__globals__.get(variable)
-            if type(value) in _CONTAINERS:
-                roots[f"global {variable}"] = Shallow(value)
+    code = function.__code__
+    for variable, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+        with contextlib.suppress(ValueError):  # the cell is still empty
+            roots[f"{variable} (closed over by {function.__qualname__})"] = cell.cell_contents
+    for variable in stored_globals(code):
+        assigned = Variables(function.__globals__, (variable,))
+        roots[f"the globals of {function.__module__} by {function.__qualname__}: {variable}"] = Shallow(
+            assigned
+        )
+    users = is_users_function(function)
+    for variable in global_names(code):
+        value = function.__globals__.get(variable)
+        if users and _may_change(value):
+            roots[f"global {variable}"] = Bounded(value)
+        elif isinstance(value, dict | list | set | deque):
+            roots[f"global {variable}"] = Shallow(value)
     return roots
 
 
@@ -250,58 +266,3 @@ def _same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
         return a.layout is torch.strided or torch.equal(a.to_dense(), b.to_dense())
     flat_a, flat_b = (t.detach().resolve_conj().resolve_neg().contiguous().view(-1) for t in (a, b))
     return torch.equal(flat_a.view(torch.uint8), flat_b.view(torch.uint8))
-
-
-def _cuda_in_use() -> bool:
-    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
-
-
-class GlobalState:
-    """Random states, modes and thread counts of the process, to be put back as they were."""
-
-    def __init__(self) -> None:
-        self._torch = torch.get_rng_state()
-        self._cuda = torch.cuda.get_rng_state_all() if _cuda_in_use() else []
-        self._random = random.getstate()
-        self._numpy = np.random.get_state()
-        self._grad = torch.is_grad_enabled()
-        self._dtype = torch.get_default_dtype()
-        self._threads = torch.get_num_threads()
-        self._deterministic = torch.are_deterministic_algorithms_enabled()
-
-    def changes(self) -> list[str]:
-        """The names of what is no more as it was."""
-        found: list[str] = []
-        if not torch.equal(self._torch, torch.get_rng_state()):
-            found.append("torch's random state")
-        if self._cuda and not all(map(torch.equal, self._cuda, torch.cuda.get_rng_state_all())):
-            found.append("the GPU's random state")
-        if self._random != random.getstate():
-            found.append("the random state of Python's random module")
-        if repr(self._numpy) != repr(np.random.get_state()):
-            found.append("numpy's random state")
-        if self._grad != torch.is_grad_enabled():
-            found.append("the grad mode")
-        if self._dtype != torch.get_default_dtype():
-            found.append("the default dtype")
-        if self._threads != torch.get_num_threads():
-            found.append("the thread count")
-        if self._deterministic != torch.are_deterministic_algorithms_enabled():
-            found.append("the determinism flag")
-        return found
-
-    def restore(self) -> None:
-        """Puts everything back."""
-        changed = self.changes()
-        if not changed:
-            return
-        torch.set_rng_state(self._torch)
-        if self._cuda:
-            torch.cuda.set_rng_state_all(self._cuda)
-        random.setstate(self._random)
-        np.random.set_state(self._numpy)
-        torch.set_grad_enabled(self._grad)
-        torch.set_default_dtype(self._dtype)
-        if torch.get_num_threads() != self._threads:
-            torch.set_num_threads(self._threads)
-        torch.use_deterministic_algorithms(self._deterministic)

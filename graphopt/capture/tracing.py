@@ -16,117 +16,31 @@ from typing import Any
 import torch
 from torch.export import ExportedProgram
 
+from graphopt.capture.call import Call
 from graphopt.capture.footprint import (
     MISSING,
+    Bounded,
     Change,
-    GlobalState,
     Preserved,
     PythonState,
     roots_of,
 )
+from graphopt.capture.unreadable import UNREADABLE_REMEDY, unreadable
 from graphopt.capture.watch import Watch
+from graphopt.capture.world import GlobalState
 from graphopt.errors import Unsupported
 from graphopt.guards import backward_hook
 from graphopt.ir.structure import (
-    Const,
     Container,
     Flattening,
     Interface,
     Known,
-    Leaf,
     ObjectWrite,
-    Parameter,
     StateWrite,
     Structure,
-    bind,
     leaf_order,
-    rebuild,
     renumber,
 )
-
-
-@dataclass(frozen=True)
-class Call:
-    """One example call: its parameters, the structure of their values, and the flat leaves."""
-
-    parameters: tuple[Parameter, ...]
-    arguments: tuple[Structure, ...]
-    leaves: tuple[Any, ...]
-    positional: int  # how many arguments were passed by position
-    keywords: tuple[str, ...]  # the names of those passed by name
-
-    @classmethod
-    def of(cls, model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> "Call":
-        """Binds and flattens the arguments of one call."""
-        bound = bind(model.forward, args, kwargs)
-        flattening = Flattening()
-        parameters = tuple(parameter for parameter, _ in bound)
-        structures = tuple(flattening.take(value) for _, value in bound)
-        # A default that holds tensors is passed along: the call may give another in its place.
-        defaults = (
-            parameter.name
-            for parameter, structure in zip(parameters[len(args) :], structures[len(args) :], strict=True)
-            if parameter.kind in ("positional", "named")
-            and parameter.name not in kwargs
-            and leaf_order((structure,))
-        )
-        return cls(parameters, structures, tuple(flattening.leaves), len(args), (*kwargs, *defaults))
-
-    def replay(self, leaves: tuple[Any, ...]) -> tuple[tuple[Any, ...], dict[str, Any], Flattening]:
-        """Arguments as the caller spelled them, made of other leaves; and their flattening."""
-        objects: dict[int, Any] = {}
-        values = [rebuild(structure, leaves, objects) for structure in self.arguments]
-        flattening = Flattening()
-        for value in values:
-            flattening.take(value)
-        args: list[Any] = []
-        named: dict[str, Any] = {}
-        for parameter, value in zip(self.parameters, values, strict=True):
-            if parameter.kind == "variadic":
-                args.extend(value)
-            elif parameter.kind == "keywords":
-                named.update(value)
-            elif parameter.kind == "positional" and len(args) < self.positional:
-                args.append(value)
-            else:
-                named[parameter.name] = value
-        return tuple(args), {name: named[name] for name in self.keywords}, flattening
-
-    def dynamic(self, spec: Any) -> Any:
-        """`dynamic_shapes` as torch.export wants it for the flat leaves, of the caller's by parameter."""
-        if spec is None:
-            return None
-        found: dict[int, Any] = {}
-        if isinstance(spec, str):
-            if spec != "auto":
-                raise Unsupported(
-                    f"dynamic_shapes={spec!r}", remedy='use "auto", or a dictionary by parameter'
-                )
-            for i, leaf in enumerate(self.leaves):
-                found[i] = {d: torch.export.Dim.AUTO for d in range(leaf.dim())}
-        else:
-            names = [parameter.name for parameter in self.parameters]
-            by_name = spec if isinstance(spec, dict) else dict(zip(names, spec, strict=False))
-            unknown = sorted(set(by_name) - set(names))
-            if unknown:
-                raise Unsupported(
-                    f"dynamic_shapes names {', '.join(unknown)}", remedy=f"the parameters are {names}"
-                )
-            for name, structure in zip(names, self.arguments, strict=True):
-                _assign_shapes(structure, by_name.get(name), found)
-        return (tuple(found.get(i) for i in range(len(self.leaves))),)
-
-
-def _assign_shapes(structure: Structure, spec: Any, found: dict[int, Any]) -> None:
-    if spec is None:
-        return
-    if isinstance(structure, Leaf):
-        found[structure.index] = spec
-    elif isinstance(structure, Container):
-        keys = [key.value.value for key in structure.keys if isinstance(key, Const)]
-        parts = spec if isinstance(spec, dict) else dict(enumerate(spec))
-        for key, item in zip(keys or range(len(structure.items)), structure.items, strict=True):
-            _assign_shapes(item, parts.get(key), found)
 
 
 @dataclass
@@ -161,7 +75,7 @@ class _Flat(torch.nn.Module):
         before = {ident: thing for ident, thing in flattening.objects.items()}
         contents = {ident: flattening.retake(thing) for ident, thing in before.items()}
         names = self._names | _tensor_names(self.model)
-        state = PythonState(roots_of(self.model), names)
+        state = PythonState(roots_of(self.model, self._call.functions), names)
         with self._watch.patches(self.model), self._watch:
             result = self.model(*args, **kwargs)
         state_writes = tuple(self._state_writes(state, flattening))
@@ -284,21 +198,24 @@ class SideEffect(Unsupported):
 
 
 @contextlib.contextmanager
-def warmed_up(model: torch.nn.Module, call: Call) -> Iterator[bool]:
-    """The model as its first call leaves it, put back when the block ends; False where it cannot run."""
-    world = GlobalState()
+def warmed_up(model: torch.nn.Module, call: Call) -> Iterator[list[Change] | None]:
+    """The model as its first call leaves it, put back when the block ends: what that call changed; None
+    where it cannot run, or changes more than Python objects."""
+    world, python = GlobalState(), PythonState(roots_of(model, call.functions))
+    changes: list[Change] | None = None
     with Preserved(model):
         try:
-            with torch.no_grad(), _quiet(), contextlib.redirect_stdout(io.StringIO()):
+            with torch.no_grad(), _quiet(), _printing_to(io.StringIO()):
                 leaves = [leaf.detach().clone() if torch.is_tensor(leaf) else leaf for leaf in call.leaves]
                 args, kwargs, _ = call.replay(tuple(leaves))
                 model(*args, **kwargs)
-            ran = True
+            if all("random state" in effect for effect in world.changes()):
+                changes = list(python.changes())
         except Exception:
-            ran = False
+            changes = None
         finally:
             world.restore()
-        yield ran
+        yield changes
 
 
 def _trace(model: torch.nn.Module, call: Call, dynamic_shapes: Any, watch: Watch) -> Trace:
@@ -310,12 +227,18 @@ def _trace(model: torch.nn.Module, call: Call, dynamic_shapes: Any, watch: Watch
     shapes = call.dynamic(dynamic_shapes)
     interfaces: list[Interface] = []
     flat = _Flat(model, call, watch, interfaces.append)
-    python, world = PythonState(roots_of(model)), GlobalState()
+    roots = roots_of(model, call.functions)
+    for name, root in roots.items():
+        kind = unreadable(root.thing if isinstance(root, Bounded) else root)
+        if kind is not None:
+            raise Unsupported(f"forward reads {name}, {kind}", remedy=UNREADABLE_REMEDY, where=_where(model))
+    call.check_functions()
+    python, world = PythonState(roots), GlobalState()
     output = io.StringIO()
     error: Exception | None = None
     program: ExportedProgram | None = None
     try:
-        with _quiet(), contextlib.redirect_stdout(output):
+        with _quiet(), _printing_to(output):
             program = torch.export.export(flat, call.leaves, strict=False, dynamic_shapes=shapes)
     except Exception as raised:
         error = raised
@@ -358,6 +281,12 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+
+
+@contextlib.contextmanager
+def _printing_to(output: io.StringIO) -> Iterator[None]:
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+        yield
 
 
 def _refusal(error: Exception) -> Unsupported:

@@ -7,6 +7,7 @@ custom backward leaves none either, so it is refused with the line that does it.
 """
 
 import contextlib
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -16,7 +17,10 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from graphopt.capture.unreadable import UNREADABLE_REMEDY, unreadable
 from graphopt.errors import Unsupported
+from graphopt.guards.members import is_python_class, is_standard
+from graphopt.guards.modes import SETTINGS, environment
 from graphopt.guards.places import modules_of
 from graphopt.ir.literal import SCALARS
 
@@ -44,6 +48,14 @@ def _called_by_model() -> bool:
     """Whether the function that asks was called by the model or torch.nn, not by torch's machinery."""
     file = sys._getframe(2).f_code.co_filename
     return not file.startswith((_TORCH, _HERE)) or file.startswith(f"{_TORCH}/nn/")
+
+
+def _asked_by_model() -> bool:
+    """The same for a question that the standard library passes on (os.getenv)."""
+    frame = sys._getframe(2)
+    while is_standard(frame.f_code.co_filename) and frame.f_back:
+        frame = frame.f_back
+    return not frame.f_code.co_filename.startswith((_TORCH, _HERE))
 
 
 def _called_by_transform() -> bool:
@@ -137,6 +149,7 @@ class Watch(TorchFunctionMode):
         self.reads_offset = False
         self.reads_grad_mode = False
         self.grad_mode = torch.is_grad_enabled()
+        self.modes: set[str] = set()  # settings and environment variables that forward asked for
         self.attributes: dict[tuple[int, str], tuple[object, object]] = {}
         self._undone: list[tuple[Any, str, Any]] = []
         self._data: list[torch.Tensor] = []
@@ -219,6 +232,9 @@ class Watch(TorchFunctionMode):
             "__enter__",
             self._refusing("forward enters torch.inference_mode()", torch.inference_mode.__enter__),
         )
+        for mode, (owner, name) in SETTINGS.items():
+            yield owner, name, self._noting_setting(mode, getattr(owner, name))
+        yield type(os.environ), "__getitem__", self._noting_environment(type(os.environ).__getitem__)
         for owner, name in _REFUSED_CALLS:
             function = getattr(owner, name)
             yield owner, name, self._refusing(f"forward calls {owner.__name__}.{name}", function)
@@ -243,6 +259,8 @@ class Watch(TorchFunctionMode):
             if type(value) in SCALARS and name not in _MACHINERY:
                 # torch.export shows the model stand-ins of its sub-modules, which share their __dict__.
                 self.attributes.setdefault((id(owner.__dict__), name), (owner, value))
+            elif (what := unreadable(value)) and _called_by_model():
+                self.refuse(f"forward reads {name}, {what}", UNREADABLE_REMEDY)
             return value
 
         return __getattribute__
@@ -252,6 +270,22 @@ class Watch(TorchFunctionMode):
             if _called_by_model():
                 self.reads_grad_mode = True
             return read()
+
+        return noted
+
+    def _noting_setting(self, mode: str, read: Callable[[], object]) -> Callable[[], object]:
+        def noted() -> object:
+            if _called_by_model():
+                self.modes.add(mode)
+            return read()
+
+        return noted
+
+    def _noting_environment(self, read: Callable[[Any, str], str]) -> Callable[[Any, str], str]:
+        def noted(owner: Any, name: str) -> str:
+            if owner is os.environ and _asked_by_model():
+                self.modes.add(environment(name))
+            return read(owner, name)
 
         return noted
 
@@ -320,12 +354,6 @@ def _read_attribute(owner: object, name: str) -> Any:
 def _method(kind: type, name: str) -> Callable[..., Any]:
     found: Callable[..., Any] = getattr(kind, name)
     return found
-
-
-def is_python_class(kind: type) -> bool:
-    """Whether a class was made by a class statement, so that its attribute reads can be watched."""
-    heap, immutable = 1 << 9, 1 << 8  # Py_TPFLAGS_HEAPTYPE, Py_TPFLAGS_IMMUTABLETYPE
-    return bool(kind.__flags__ & heap) and not kind.__flags__ & immutable
 
 
 def _attribute_classes(model: torch.nn.Module) -> list[type]:

@@ -5,6 +5,7 @@ from graphopt.guards.facts import (
     Facts,
     ModeFact,
     NumberFact,
+    SettledFact,
     StateFact,
     TensorFact,
 )
@@ -19,6 +20,7 @@ __all__ = [
     "Guard",
     "ModeFact",
     "NumberFact",
+    "SettledFact",
     "StateFact",
     "TensorFact",
     "backward_hook",

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import types
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -10,6 +11,7 @@ import sympy
 import torch
 
 from graphopt.guards.facts import Facts, NumberFact
+from graphopt.guards.places import variables_of
 from graphopt.ir.literal import Lit
 from graphopt.ir.structure import Const, Container, Known, Leaf, Opaque, Structure, reduce_object
 from graphopt.ir.types import Dim
@@ -110,12 +112,20 @@ class ArgumentCheck:
                 broken = f"type({path}) is not {type(value).__name__} or {path} != {expected}"
                 broken = broken if by_value else f"{path} is not {expected}"
                 self._test(broken, name, value, path, "the object")
+                if isinstance(value, types.FunctionType) and not self.traceable:
+                    self._function(value, name)
             case Known(ident):
                 known = self.object_names[ident]
                 expected = f"the same object as {self.shown_names[known]}"
                 self._test(f"{path} is not {known}", name, expected, "'another one'")
             case Container():
                 self._container(structure, path, name)
+
+    def _function(self, function: types.FunctionType, name: str) -> None:
+        """The same function may read other variables than at capture."""
+        for container, key, value in variables_of(function):
+            now = f"{self._constant(container)}[{key!r}]"
+            self._test(f"{now} is not {self._constant(value)}", f"{name}, {key}", value, now)
 
     def _const(self, lit: Lit, path: str, name: str) -> None:
         value = lit.value

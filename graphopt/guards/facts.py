@@ -58,10 +58,20 @@ class AttributeFact:
 
 
 @dataclass(frozen=True, slots=True)
+class SettledFact:
+    """What the model's first call leaves at a path: something of a type, and of a value where it is a
+    constant. Until it is there, the program does not serve."""
+
+    path: tuple[str, ...]
+    kind: type
+    value: Lit | None
+
+
+@dataclass(frozen=True, slots=True)
 class ModeFact:
     """A global mode and its value at capture."""
 
-    mode: str  # a name in MODES
+    mode: str  # a name that graphopt.guards.modes.reader knows
     value: object
 
 
@@ -74,6 +84,8 @@ class Facts:
     constraints: tuple[sympy.Basic, ...]
     state: tuple[StateFact, ...]
     attributes: tuple[AttributeFact, ...]
+    distinct: int  # how many different objects the state tensors are
     objects: tuple[tuple[str, ...], ...]  # where the same object must stay: sub-modules, functions, None
     modes: tuple[ModeFact, ...]
     hooks: tuple[HookFact, ...]
+    settled: tuple[SettledFact, ...] = ()

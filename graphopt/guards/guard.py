@@ -24,6 +24,8 @@ class Guard:
             found = self._arguments(*args, **kwargs)
         except TypeError as error:  # the arguments do not bind
             return f"the call does not fit the signature: {error}"
+        except KeyError as error:
+            return f"{error} is gone, which a function among the arguments reads"
         if found is not None:
             return found()
         return None if self._surroundings.hold() else self._surroundings.violation()
@@ -32,8 +34,12 @@ class Guard:
         """Whether the call satisfies every fact."""
         try:
             return self._arguments(*args, **kwargs) is None and self._surroundings.hold()
-        except TypeError:
+        except (TypeError, KeyError):
             return False
+
+    def may_be_copied(self) -> bool:
+        """Whether the facts can be bound to a copy of the model as it is now."""
+        return self._surroundings.objects_hold()
 
     def arguments_hold(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Whether the arguments satisfy their facts (the part that a tracing compiler can follow)."""

@@ -1,7 +1,9 @@
 """The global modes that change what a program computes, by name."""
 
+import os
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -29,3 +31,36 @@ MODES: dict[str, Callable[[], object]] = {
     "grad mode": torch.is_grad_enabled,
     "inference mode": torch.is_inference_mode_enabled,
 }
+
+# Settings that Python code asks for, and no operator: guarded where forward was seen to ask. Each is a name
+# with the module and function that tell.
+SETTINGS: dict[str, tuple[Any, str]] = {
+    f"{owner.__name__}.{name}": (owner, name)
+    for owner, names in (
+        (torch.backends.mha, ("get_fastpath_enabled",)),
+        (
+            torch.backends.cuda,
+            ("flash_sdp_enabled", "mem_efficient_sdp_enabled", "math_sdp_enabled", "cudnn_sdp_enabled"),
+        ),
+        (torch, ("get_float32_matmul_precision", "get_num_threads", "get_num_interop_threads")),
+        (torch, ("is_deterministic_algorithms_warn_only_enabled",)),
+    )
+    for name in names
+}
+_ENVIRONMENT = "environment variable "
+
+
+def environment(variable: str) -> str:
+    """The mode that stands for an environment variable."""
+    return _ENVIRONMENT + variable
+
+
+def reader(mode: str) -> Callable[[], object]:
+    """What reads a mode: one of MODES or SETTINGS, or an environment variable."""
+    if mode.startswith(_ENVIRONMENT):
+        return partial(os.environ.get, mode.removeprefix(_ENVIRONMENT))
+    if mode in SETTINGS:
+        owner, name = SETTINGS[mode]
+        read: Callable[[], object] = getattr(owner, name)
+        return read
+    return MODES[mode]

@@ -1,6 +1,8 @@
 """Finding things in a model by the paths that facts give them."""
 
 import contextlib
+import copyreg
+import functools
 import types
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterator
@@ -8,6 +10,17 @@ from typing import Any, TypeAlias
 
 import torch
 
+from graphopt.guards.members import (
+    code_names,
+    global_names,
+    is_implicit,
+    is_users,
+    is_users_class,
+    members,
+    underlying,
+)
+
+DEFAULTS = ("__defaults__", "__kwdefaults__")  # of functions
 _DICTIONARIES = (dict, OrderedDict, defaultdict)
 
 Path: TypeAlias = tuple[str, ...]
@@ -23,6 +36,37 @@ class _Cells:
         return self._cells[name].cell_contents
 
 
+class ClassMembers:
+    """The members of a class by name, inherited ones too."""
+
+    def __init__(self, kind: type) -> None:
+        self.kind = kind
+
+    def __getitem__(self, name: str) -> Any:
+        for base in self.kind.__mro__:
+            if name in vars(base):
+                return vars(base)[name]
+        raise KeyError(name)
+
+
+class _Attributes:
+    """Attributes that no dictionary holds: slots of an object, defaults of a function."""
+
+    def __init__(self, thing: object) -> None:
+        self._thing = thing
+
+    def __getitem__(self, name: str) -> Any:
+        try:
+            return getattr(self._thing, name)
+        except AttributeError:
+            raise KeyError(name) from None
+
+
+def is_variable(name: str) -> bool:
+    """Whether the last step to a thing is a variable that a function reads."""
+    return name.startswith(("closure ", "global "))
+
+
 def split_path(path: str) -> Path:
     """The path of a dotted name."""
     return tuple(path.split("."))
@@ -31,8 +75,8 @@ def split_path(path: str) -> Path:
 def locate(thing: Any, path: Path) -> tuple[Any, Any]:
     """The container that owns what a path leads to, and its key there: `container[key]` is the thing.
 
-    A path goes from a model through sub-modules, parameters and attributes by name, through lists and
-    dictionaries as "[0]" and "[key]", and to variables that functions read as "closure x" and
+    A path goes from a model through sub-modules, parameters, attributes and class members by name, through
+    lists and dictionaries as "[0]" and "[key]", and to variables that functions read as "closure x" and
     "global x". Raises KeyError where it leads nowhere.
     """
     container, key = _step(thing, path[0])
@@ -50,7 +94,7 @@ def held(model: torch.nn.Module, path: Path) -> Any:
 
 
 def _step(thing: Any, name: str) -> tuple[Any, Any]:
-    thing = getattr(thing, "__func__", thing)
+    thing = underlying(thing)
     if name.startswith("["):
         if isinstance(thing, list | tuple) and int(name[1:-1]) < len(thing):
             return thing, int(name[1:-1])
@@ -61,34 +105,86 @@ def _step(thing: Any, name: str) -> tuple[Any, Any]:
                 return thing, key
         raise KeyError(name)
     if isinstance(thing, types.FunctionType):
+        if name in DEFAULTS:
+            return _Attributes(thing), name
+        if name == "__wrapped__":
+            return vars(thing), name
         kind, _, variable = name.partition(" ")
         return (_Cells(thing), variable) if kind == "closure" else (thing.__globals__, variable)
-    own = getattr(thing, "__dict__", {})
+    own = {} if isinstance(thing, type) else getattr(thing, "__dict__", {})
     if isinstance(thing, torch.nn.Module):
         for slot in ("_modules", "_parameters", "_buffers"):
             if name in own[slot]:
                 return own[slot], name
     if name in own:
         return own, name
-    for kind_of in type(thing).__mro__:
-        if name in vars(kind_of):
-            return vars(kind_of), name
-    raise KeyError(name)
+    if name in slots_of(thing):
+        return _Attributes(thing), name
+    found = ClassMembers(thing if isinstance(thing, type) else type(thing))
+    found[name]
+    return found, name
 
 
 def reachable(model: torch.nn.Module) -> Iterator[tuple[Path, Any]]:
-    """Everything that a path leads to from a model, sub-modules first, each object once."""
+    """Everything that a path leads to from a model, sub-modules first, each object once. Members of
+    classes are among it where a function that was reached names them."""
+    return ((path, thing) for path, thing, is_first in _walk(model) if is_first)
+
+
+def ways(model: torch.nn.Module) -> Iterator[tuple[Path, Any]]:
+    """As `reachable`, but with every way to each thing, though to what is below by the first alone."""
+    return ((path, thing) for path, thing, _ in _walk(model))
+
+
+def _walk(model: torch.nn.Module) -> Iterator[tuple[Path, Any, bool]]:
     seen: set[int] = {id(model)}
     pending: deque[tuple[Path, Any]] = deque([((), model)])
+    classes = _Members()
+    yield (), model, True
     while pending:
         path, thing = pending.popleft()
-        yield path, thing
-        for name, child in _children(thing):
-            if _opens(child):
-                if id(child) in seen:
-                    continue
+        found = [((*path, name), child) for name, child in _children(thing)]
+        found.extend(classes.meet(path, thing))
+        found.extend(classes.named_by(thing))
+        for way, child in found:
+            is_first = not _opens(child) or id(child) not in seen
+            yield way, child, is_first
+            if is_first and _opens(child):
                 seen.add(id(child))
-            pending.append(((*path, name), child))
+                pending.append((way, child))
+
+
+class _Members:
+    """The members of the classes met so far, until a function names them."""
+
+    def __init__(self) -> None:
+        self._named: set[str] = set()
+        self._waiting: dict[str, list[tuple[Path, object]]] = {}
+        self._of: dict[type, dict[str, object]] = {}  # what is still to be met, by class
+
+    def meet(self, path: Path, thing: Any) -> Iterator[tuple[Path, object]]:
+        """Members of the class of `thing` that are named already; the others wait."""
+        kind = thing if isinstance(thing, type) else type(thing)
+        if not _opens(thing) or isinstance(thing, types.FunctionType | types.MethodType):
+            return
+        rest = self._of.get(kind)
+        if rest is None:
+            rest = self._of[kind] = members(kind)
+        own = {} if isinstance(thing, type) else getattr(thing, "__dict__", {})
+        for name in [name for name in rest if name not in own]:
+            member = rest.pop(name)
+            if name in self._named or is_implicit(name):
+                yield (*path, name), member
+            else:
+                self._waiting.setdefault(name, []).append(((*path, name), member))
+
+    def named_by(self, thing: Any) -> Iterator[tuple[Path, object]]:
+        """Members met before that `thing`, a function, is the first to name."""
+        code = getattr(underlying(thing), "__code__", None)
+        if isinstance(code, types.CodeType):
+            for name in code_names(code):
+                self._named.add(name)
+                yield from self._waiting.pop(name, ())
 
 
 def modules_of(model: torch.nn.Module) -> Iterator[tuple[Path, torch.nn.Module]]:
@@ -97,7 +193,7 @@ def modules_of(model: torch.nn.Module) -> Iterator[tuple[Path, torch.nn.Module]]
 
 
 def _children(thing: Any) -> Iterator[tuple[str, Any]]:
-    thing = getattr(thing, "__func__", thing)
+    thing = underlying(thing)
     if isinstance(thing, list | tuple):
         yield from ((f"[{i}]", child) for i, child in enumerate(thing))
     elif type(thing) in _DICTIONARIES:
@@ -107,45 +203,80 @@ def _children(thing: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(thing, torch.nn.Module):
         for slot in ("_modules", "_parameters", "_buffers"):
             yield from vars(thing)[slot].items()
-        yield from ((name, child) for name, child in vars(thing).items() if not _is_machinery(name, child))
+        yield from ((name, child) for name, child in vars(thing).items() if not _is_machinery(name))
         if "forward" not in vars(thing):
             yield "forward", type(thing).forward
-    elif _opens(thing):
-        yield from vars(thing).items()
+    elif _opens(thing) and not isinstance(thing, type):
+        yield from getattr(thing, "__dict__", {}).items()
+        yield from ((name, getattr(thing, name)) for name in slots_of(thing))
+
+
+def slots_of(thing: object) -> list[str]:
+    """The slots that an object of the user's own class has filled."""
+    if not is_users_class(type(thing)):
+        return []
+    return [name for name in copyreg._slotnames(type(thing)) if hasattr(thing, name)]  # type: ignore[attr-defined]
+
+
+def variables_of(function: types.FunctionType) -> list[tuple[Any, str, Any]]:
+    """The container, key and value of each default, closed-over variable and global that a function of the
+    user's own reads, and those that it calls."""
+    found: list[tuple[Any, str, Any]] = []
+    pending, seen = [function], {id(function)}
+    while pending:
+        current = pending.pop()
+        for name, value in _children(current):
+            container, key = _step(current, name)
+            found.append((container, key, value))
+            if isinstance(value, types.FunctionType) and id(value) not in seen:
+                seen.add(id(value))
+                pending.append(value)
+    return found
 
 
 def _fits_a_path(key: object) -> bool:
     return type(key) is int or (isinstance(key, str) and not set(key) & set(".[]"))
 
 
-def _is_machinery(name: str, child: Any) -> bool:
-    return name.startswith("_") and isinstance(child, dict | set)
+@functools.cache
+def _machinery() -> frozenset[str]:
+    return frozenset(vars(torch.nn.Module()))
+
+
+def _is_machinery(name: str) -> bool:
+    return name.startswith("_") and name in _machinery()
 
 
 def _variables(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
     """What a function of the user's own reads besides its arguments."""
-    if not _is_users(function):
+    wrapped = vars(function).get("__wrapped__")
+    if wrapped is not None:
+        yield "__wrapped__", wrapped
+    if not is_users_function(function):
         return
+    yield from ((name, value) for name in DEFAULTS if (value := getattr(function, name)))
     code = function.__code__
     for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
         with contextlib.suppress(ValueError):  # the cell is still empty
             yield f"closure {name}", cell.cell_contents
-    for name in code.co_names:
+    for name in global_names(code):
         if name in function.__globals__ and not name.startswith("__"):
             yield f"global {name}", function.__globals__[name]
 
 
-def _is_users(function: types.FunctionType) -> bool:
-    module = function.__module__ or ""
-    return "site-packages" not in function.__code__.co_filename and not module.startswith("torch.")
+def is_users_function(function: types.FunctionType) -> bool:
+    """Whether a function is the user's own."""
+    return is_users(function.__code__.co_filename) and not (function.__module__ or "").startswith("torch.")
 
 
 def _opens(thing: Any) -> bool:
     """Whether there is anything below."""
-    if isinstance(thing, torch.Tensor | type | types.ModuleType):
+    if isinstance(thing, type):
+        return is_users_class(thing)
+    if isinstance(thing, torch.Tensor | types.ModuleType):
         return False
-    if isinstance(thing, list | tuple | types.FunctionType | types.MethodType):
+    if isinstance(thing, list | tuple | types.FunctionType | types.MethodType | property):
         return True
     if type(thing) in _DICTIONARIES:
         return True
-    return type(getattr(thing, "__dict__", None)) is dict
+    return type(getattr(thing, "__dict__", None)) is dict or bool(slots_of(thing))

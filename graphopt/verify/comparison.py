@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 import torch
 
-from graphopt.capture.footprint import GlobalState, Preserved
+from graphopt.capture.footprint import Preserved
+from graphopt.capture.world import GlobalState
 from graphopt.verify.copying import copy_arguments
 from graphopt.verify.difference import difference
 from graphopt.verify.observation import Observation, observe
