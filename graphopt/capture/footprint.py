@@ -236,6 +236,8 @@ class Preserved:
         self._python = PythonState(roots_of(model))
         reached = [thing for _, thing in reachable(model) if isinstance(thing, torch.Tensor)]
         self._versions = [(t, t._version) for t in reached if not t.is_inference()]
+        self._constants = [tensor for tensor in reached if not tensor.requires_grad]
+        self._gradients = [(tensor, tensor.grad) for tensor in reached if tensor.is_leaf]
         with torch.no_grad():
             self._contents = [(tensor, _metadata(tensor), tensor.detach().clone()) for tensor in reached]
 
@@ -244,6 +246,12 @@ class Preserved:
 
     def __exit__(self, *raised: object) -> None:
         self._python.restore()
+        for tensor in self._constants:
+            if tensor.requires_grad:  # a value with a history was written into it
+                tensor.detach_()
+        for tensor, gradient in self._gradients:
+            if tensor.grad is not gradient:
+                tensor.grad = gradient
         with torch.no_grad():
             for tensor, metadata, contents in self._contents:
                 if metadata is not None and _metadata(tensor) != metadata:

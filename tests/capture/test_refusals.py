@@ -255,3 +255,21 @@ def test_success_leaves_no_trace_either() -> None:
     assert torch.equal(model[0].weight.grad, torch.ones(4, 4))
     assert [set(vars(module)) for module in model.modules()] == attributes
     assert all(a.training == b.training for a, b in zip(model.modules(), twin.modules(), strict=True))
+
+
+def test_a_buffer_that_takes_in_a_gradient_history_is_put_back() -> None:
+    class Remembers(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = torch.nn.Linear(3, 3)
+            self.register_buffer("last", torch.zeros(3))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.last.mul_(0.5).add_(self.linear(x).sum(0))
+            return self.last * 2
+
+    model = Remembers()
+    opt = graphopt.optimize(model, (torch.randn(2, 3),), passes=[])
+    assert not model.last.requires_grad and model.last.is_leaf and not model.last.any()
+    assert model.linear.weight.grad is None
+    del opt
