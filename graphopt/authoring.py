@@ -10,7 +10,7 @@ from graphopt.draft import Claim, Draft
 from graphopt.ir.graph import Arg, Graph, Mapping, Node, Sequence, Slice, Value, values_in
 from graphopt.ir.laws import Form, Law, holds, is_number, kind_of, laws_of
 from graphopt.ir.literal import Lit
-from graphopt.ir.ops import Alias, Effect, effect_of, lookup
+from graphopt.ir.ops import Alias, Effect, effect_of, lookup, operands_commute
 from graphopt.ir.regions import structure_of, written_out
 from graphopt.ir.text import print_node
 from graphopt.ir.types import TensorType
@@ -58,6 +58,7 @@ __all__ = [
     "kind_of",
     "laws_of",
     "lookup",
+    "operands_commute",
     "print_node",
     "structure_of",
     "values_in",

@@ -14,7 +14,7 @@ from graphopt.authoring import (
     Value,
     Views,
     effect_of,
-    lookup,
+    operands_commute,
     structure_of,
 )
 
@@ -86,7 +86,7 @@ def _key(node: Node, draft: Draft, substitution: Substitution | None) -> object:
                 return arg
 
     args: tuple[object, ...] = tuple(map(canonical, node.args))
-    if lookup(node.op).commutes and len(args) == 2 and not node.kwargs:
+    if operands_commute(node):
         args = (frozenset(args), args[0] == args[1])
     kwargs = tuple((name, canonical(arg)) for name, arg in node.kwargs)
     return node.op, args, kwargs, tuple(value.type for value in node.results)

@@ -17,7 +17,7 @@ _HEAD = """\
 #
 # effect: where several hold, the first of random, writes, raises. An overload with an out= operand
 #   writes as said where that operand has the shape of the result; of another shape, it is resized.
-# commutes: for two tensors of real dtypes with every other argument at its default (alpha!), and up
+# commutes: for two tensors of one real dtype with every other argument at its default (alpha!), and up
 #   to the layout of the result, which follows the first operand where the operands' layouts differ.
 #
 # name, effect, alias, commutes, written, parameters

@@ -12,7 +12,7 @@ from functools import cache
 
 from graphopt.ir.graph import Node, Value
 from graphopt.ir.literal import Lit
-from graphopt.ir.types import SymType
+from graphopt.ir.types import SymType, TensorType
 
 
 class Effect(enum.Enum):
@@ -42,7 +42,7 @@ class Op:
     alias: Alias
     written: tuple[str, ...] = ()
     parameters: tuple[str, ...] = ()  # the schema's argument names, in order
-    commutes: bool = False  # with two operands and nothing else given, bit for bit
+    commutes: bool = False  # bit for bit, as `operands_commute` says
 
 
 @cache
@@ -86,6 +86,7 @@ _HARMLESS_WHEN_FALSE = {
     "aten.batch_norm.default": "training",
     "aten.instance_norm.default": "use_input_stats",
 }
+_FALSE_BY_DEFAULT = frozenset({"aten.rrelu.default"})
 
 
 # These run their sub-graphs and do nothing else.
@@ -109,6 +110,16 @@ def effect_of(node: Node) -> Effect:
     if flag is not None and op.effect in (Effect.RANDOM, Effect.WRITES):
         position = op.parameters.index(flag)
         given = node.args[position] if position < len(node.args) else dict(node.kwargs).get(flag)
-        if given == Lit(False):
+        if given == Lit(False) or (given is None and node.op in _FALSE_BY_DEFAULT):
             return Effect.NONE
     return op.effect
+
+
+def operands_commute(node: Node) -> bool:
+    """Whether a node's operands can be exchanged without changing a bit: two tensors of one real dtype,
+    and nothing else given. (A float32 number times bfloat16 elements rounds by the order.)"""
+    if not lookup(node.op).commutes or len(node.args) != 2 or node.kwargs:
+        return False
+    kinds = [arg.type for arg in node.args if isinstance(arg, Value) and isinstance(arg.type, TensorType)]
+    dtypes = {kind.dtype for kind in kinds}
+    return len(kinds) == 2 and len(dtypes) == 1 and not dtypes.pop().is_complex

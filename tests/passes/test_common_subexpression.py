@@ -288,3 +288,32 @@ PROGRAMS: dict[str, Any] = {
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_programs_stay_what_they_are(name: str) -> None:
     assert_same(PROGRAMS[name], torch.randn(3, 4), passes=None)
+
+
+def test_operands_of_two_dtypes_do_not_commute() -> None:
+    """A float32 number times bfloat16 elements rounds otherwise than the elements times the number."""
+    check(
+        """
+        graph {
+          %x: f32[] = argument 0
+          %y: bf16[9] = argument 1
+          %a: bf16[9] = aten.mul.Tensor(%x, %y)
+          %b: bf16[9] = aten.mul.Tensor(%y, %x)
+          %c: bf16[9] = aten.sub.Tensor(%a, %b)
+          return %c
+        }"""
+    )
+
+
+def test_complex_operands_do_not_commute() -> None:
+    check(
+        """
+        graph {
+          %x: c64[9] = argument 0
+          %y: c64[9] = argument 1
+          %a: c64[9] = aten.add.Tensor(%x, %y)
+          %b: c64[9] = aten.add.Tensor(%y, %x)
+          %c: c64[9] = aten.sub.Tensor(%a, %b)
+          return %c
+        }"""
+    )
