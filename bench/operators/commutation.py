@@ -23,10 +23,10 @@ def commutes(op: OpOverload, recorded: Sequence[Call], generator: torch.Generato
 
     Two dtypes are left out: mul of a float32 number and bfloat16 elements rounds otherwise than mul of
     the elements and the number. So are complex operands: add(a, b) = a + 1 * b multiplies b alone by
-    (1 + 0j), which makes NaN of Inf, and the fused product of mul rounds one of its halves. The elements must agree bit for
-    bit, NaN payloads aside, for every pair. Strides must agree where a and b have the same shape and
-    strides; where they do not, the result's layout follows the first operand even for add, so whoever
-    exchanges operands compares the types of the results.
+    (1 + 0j), which makes NaN of Inf, and the fused product of mul rounds one of its halves. The elements
+    must agree bit for bit, NaN payloads aside, for every pair. Strides must agree where a and b have the
+    same shape and strides; where they do not, the result's layout follows the first operand even for add,
+    so whoever exchanges operands compares the types of the results.
     """
     names = parameters(op)
     arguments = op._schema.arguments
