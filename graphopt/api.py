@@ -1,7 +1,6 @@
 """`optimize()` and `Optimized`: the one front door."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,13 @@ from graphopt.capture import Program, as_module, capture
 from graphopt.capture.archive import save_program
 from graphopt.catalog import choose
 from graphopt.diff import diff_text
-from graphopt.errors import Error, Unsupported
+from graphopt.errors import Error
 from graphopt.export import export_program
 from graphopt.ir.graph import Graph
 from graphopt.module import OptimizedModule, Policy
-from graphopt.pipeline import run_passes
+from graphopt.optimizer import confirm, rewrite
 from graphopt.report import Report, Size
-from graphopt.verify.comparison import Verdict, compare_programs
+from graphopt.verify.verifier import Budget, Verifier
 
 _ON_GUARD = ("original", "error", "recapture")
 _NONFINITE = ("finite", "exact")
@@ -101,6 +100,7 @@ def optimize(
     seed: int = 0,
     time_budget_s: float | None = None,
     trust: bool = False,
+    progress: Callable[[str], None] = lambda text: None,
 ) -> Optimized:
     """Captures a model, removes redundant work, and returns a drop-in that is proven to do the same.
 
@@ -116,6 +116,7 @@ def optimize(
     nonfinite: "finite" or "exact"; lossless passes are exact always.
     seed: of the random stream while verifying.
     time_budget_s: seconds that verification may take.
+    progress: told in a few words what is being done.
     trust: load a `.pt2` without checking it first (it may then execute code).
 
     Raises Unsupported where the program cannot be kept exactly, PassError for an unknown or failing
@@ -129,35 +130,27 @@ def optimize(
 
     def capture_and_rewrite(call_args: tuple[Any, ...], call_kwargs: dict[str, Any]) -> Program:
         program = capture(original, call_args, call_kwargs, dynamic_shapes)
-        example = _Example(original, call_args, call_kwargs, seed)
-        confirmed = example.compare(program)
-        if confirmed.equivalent is False:
-            raise Unsupported(
-                f"forward does something else when it is traced: {confirmed.evidence}",
-                remedy="look for a branch on values, or on whether forward is being compiled or exported",
-            )
+        verifier = Verifier(original, call_args, call_kwargs, seed, Budget(time_budget_s))
         # A call that raises shows nothing of what comes after: a dead operator may be the one that raises.
+        confirmed = confirm(program, verifier)
         to_run = () if confirmed.raises else chosen
-        outcome = run_passes(program.graph, to_run)
-        training = run_passes(program.graph, to_run, gradients=True).graph
-        rewritten = replace(
-            program, graph=outcome.graph, training=None if training == outcome.graph else training
-        )
-        verdict = Verdict(None, "")
-        if verify:
-            verdict = example.compare(rewritten) if outcome.steps else confirmed
-        record.before, record.after = program.graph, outcome.graph
+        made = rewrite(program, to_run, verifier if verify else None, confirmed, progress)
+        verification = made.verification
+        record.before, record.after = program.graph, made.program.graph
         record.report = Report(
             before=Size.of(program.graph),
-            after=Size.of(outcome.graph),
-            steps=outcome.steps,
-            missed=outcome.missed,
-            evidence=tuple(filter(None, [verdict.evidence])),
-            equivalent=verdict.equivalent,
-            accepted=verdict.equivalent is not False,
+            after=Size.of(made.program.graph),
+            steps=made.steps,
+            missed=made.missed,
+            rolled_back=made.rolled_back,
+            evidence=verification.evidence,
+            unchecked=verification.unchecked,
+            difference=verification.difference,
+            equivalent=verification.equivalent,
+            accepted=verification.equivalent is not False,
             passes=tuple(one.name for one in chosen),
         )
-        return rewritten
+        return made.program
 
     if args is None and kwargs is None:
         return Optimized(OptimizedModule(original, (), Policy(on_guard, capture_and_rewrite)), record)
@@ -167,26 +160,6 @@ def optimize(
     if record.report is not None and not record.report.accepted:
         module.retire()
     return Optimized(module, record)
-
-
-@dataclass(frozen=True)
-class _Example:
-    """The example call of one capture, and what it takes to compare programs on it."""
-
-    original: torch.nn.Module
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    seed: int
-
-    def compare(self, program: Program) -> Verdict:
-        """Compares a program with the original; with gradients on and off where it has two graphs."""
-        module = OptimizedModule(self.original, (program,), Policy("error", None))
-        grad_modes = (torch.is_grad_enabled(),) if program.training is None else (False, True)
-        verdicts = []
-        for grad in grad_modes:
-            with torch.set_grad_enabled(grad):
-                verdicts.append(compare_programs(self.original, module, self.args, self.kwargs, self.seed))
-        return next((v for v in verdicts if v.equivalent is not True), verdicts[0])
 
 
 def _check_option(name: str, value: str, known: tuple[str, ...]) -> None:

@@ -52,6 +52,14 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class RolledBack:
+    """A step that was undone, and what it had changed."""
+
+    step: Step
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Missed:
     """A near miss: a node that a pass would have changed, and why it did not."""
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from graphopt.analysis.cost import Cost, graph_cost, node_cost
-from graphopt.draft import Missed, Step
+from graphopt.draft import Missed, RolledBack, Step
 from graphopt.ir.graph import Graph, Node
 from graphopt.ir.text import print_node
 
@@ -36,15 +36,19 @@ def count_nodes(graph: Graph) -> int:
 class Report:
     """The result of one `optimize()`.
 
-    `equivalent` is None where it was not checked. `accepted` tells whether `opt.module` runs the
-    emitted graph: False brings the original back.
+    `rolled_back` are steps that a check found guilty. `equivalent` is None where it was not checked.
+    `unchecked` says what was not, and why. `accepted` tells whether `opt.module` runs the emitted graph:
+    False brings the original back.
     """
 
     before: Size
     after: Size
     steps: tuple[Step, ...] = ()
     missed: tuple[Missed, ...] = ()
+    rolled_back: tuple[RolledBack, ...] = ()
     evidence: tuple[str, ...] = ()
+    unchecked: tuple[str, ...] = ()
+    difference: str = ""
     equivalent: bool | None = None
     accepted: bool = True
     passes: tuple[str, ...] = field(default=())
@@ -63,7 +67,10 @@ class Report:
                      "origins": _origins(m.node)}
                     for m in self.missed
                 ],
+                "rolled_back": [_step(one.step) | {"reason": one.reason} for one in self.rolled_back],
                 "evidence": self.evidence,
+                "unchecked": self.unchecked,
+                "difference": self.difference,
                 "equivalent": self.equivalent,
                 "accepted": self.accepted,
             },
@@ -83,8 +90,14 @@ class Report:
             yield found.text()
         checked = {None: "not checked", True: "yes", False: "NO"}[self.equivalent]
         yield f"equivalent: {checked}; accepted: {'yes' if self.accepted else 'no, the original runs'}"
+        for one in self.rolled_back:
+            yield f"  step of {one.step.pass_name} at {one.step.site.node}: {one.reason}"
+        if self.difference:
+            yield f"  differs: {self.difference}"
         for line in self.evidence:
             yield f"  {line}"
+        for line in self.unchecked:
+            yield f"  not checked: {line}"
 
     def by_line(self) -> "list[Finding]":
         """The removed nodes grouped by source line and reason, the largest saving first."""

@@ -14,6 +14,8 @@ from graphopt.verify.copying import copy_arguments
 from graphopt.verify.difference import difference
 from graphopt.verify.observation import Observation, observe
 
+SAME = "outputs, mutation, aliasing and random stream are eager's, bit for bit"
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -40,9 +42,15 @@ def compare_programs(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     seed: int,
+    *,
+    backward: bool = False,
+    tolerance: float = 0.0,
 ) -> Verdict:
     """Runs both, which share one state, on copies of the arguments, and compares all that can be
     observed: outputs, written arguments and state, sharing, the random stream, a raised exception.
+
+    backward: differentiate the sum of the outputs, and compare the gradients of every leaf too.
+    tolerance: how far elements may differ, as a share of the largest; 0: not in a bit.
 
     Where the graph serves the example call only without gradients, or only once the model has been
     called, it is compared so.
@@ -64,19 +72,29 @@ def compare_programs(
             def run(program: Callable[..., Any]) -> Observation:
                 copied_args, copied_kwargs = copy_arguments(args, kwargs)
                 with _prepared(original, args, kwargs, warm, grad):
-                    return observe(program, copied_args, copied_kwargs, module=original, seed=seed)
+                    return observe(
+                        program,
+                        copied_args,
+                        copied_kwargs,
+                        module=original,
+                        seed=seed,
+                        backward=backward and grad,
+                    )
+
+            def differ(expected: Observation, found: Observation) -> str | None:
+                return difference(expected, found, tolerance=tolerance, gradient_tolerance=tolerance)
 
             expected = run(original)
-            found = difference(expected, run(rewritten))
-            if found is not None and difference(expected, run(original)) is not None:
+            found = differ(expected, run(rewritten))
+            if found is not None and differ(expected, run(original)) is not None:
                 return Verdict(None, "the original does not repeat its own result: nothing to compare with")
     finally:
         world.restore()
     if found is not None:
         return Verdict(False, found)
-    how = ", after a first call" if warm else "" if grad == torch.is_grad_enabled() else ", without gradients"
-    same = f"example inputs{how}: outputs, mutation, aliasing and random stream are eager's, bit for bit"
-    return Verdict(True, same, expected.exception or "")
+    how = " after a first call" if warm else "" if grad == torch.is_grad_enabled() else " without gradients"
+    same = SAME if tolerance == 0.0 else "mutation, aliasing and random stream are eager's"
+    return Verdict(True, same + how, expected.exception or "")
 
 
 @contextlib.contextmanager
@@ -84,6 +102,8 @@ def _prepared(
     original: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], warm: bool, grad: bool
 ) -> Iterator[None]:
     with Preserved(original), torch.set_grad_enabled(grad):
+        for parameter in original.parameters():
+            parameter.grad = None
         if warm:
             copied_args, copied_kwargs = copy_arguments(args, kwargs)
             original(*copied_args, **copied_kwargs)

@@ -11,14 +11,16 @@ from graphopt.verify.facts import Fact, Literal, TensorFact
 from graphopt.verify.observation import Observation
 
 
-def difference(expected: Observation, actual: Observation, *, gradient_tolerance: float = 0.0) -> str | None:
+def difference(
+    expected: Observation, actual: Observation, *, gradient_tolerance: float = 0.0, tolerance: float = 0.0
+) -> str | None:
     """None where a caller cannot tell the two calls apart; else one sentence on the first thing
     that differs.
 
     ``gradient_tolerance`` lets a gradient's elements move by that share of the largest magnitude in
     the expected gradient: merging two equal expressions sums their incoming gradients first and
     multiplies once, which rounds differently. Which leaves get a gradient, its dtype and its shape
-    stay exact, and so does all else.
+    stay exact, and so does all else. ``tolerance`` is the same for outputs, arguments and state.
     """
     if expected.exception != actual.exception:
         return (
@@ -30,7 +32,7 @@ def difference(expected: Observation, actual: Observation, *, gradient_tolerance
         (expected.arguments, actual.arguments),
         (expected.state, actual.state),
     ):
-        found = _first_difference(mine, theirs, 0.0)
+        found = _first_difference(mine, theirs, tolerance)
         if found is not None:
             return found
     if expected.random_state != actual.random_state:

@@ -1,0 +1,171 @@
+"""From a captured program to the rewritten one that stands: passes, checks, and guilty steps rolled back."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from graphopt.authoring import Pass
+from graphopt.capture.call import Call
+from graphopt.capture.program import Program
+from graphopt.draft import Claim, Missed, RolledBack, Site, Step, applied
+from graphopt.errors import Unsupported
+from graphopt.guards.places import held, split_path
+from graphopt.ir.graph import Argument, Constant, Graph, State
+from graphopt.module import OptimizedModule, Policy
+from graphopt.pipeline import Outcome, run_passes
+from graphopt.verify.comparison import Served, Verdict
+from graphopt.verify.rounding import excess_error
+from graphopt.verify.verifier import EXAMPLE, Check, Verification, Verifier, first_bad, weakest
+
+MAX_ROLLED_BACK = 16  # steps; past that the passes are not to be trusted with this model
+
+
+@dataclass(frozen=True)
+class Rewriting:
+    """The program to run, what led to it, and what is known of it."""
+
+    program: Program
+    steps: tuple[Step, ...]
+    missed: tuple[Missed, ...]
+    verification: Verification
+    rolled_back: tuple[RolledBack, ...] = ()
+
+
+@dataclass
+class _Rewrites:
+    """The two graphs of a program after the passes: for calls without gradients, and with."""
+
+    program: Program
+    passes: Sequence[Pass]
+    denied: dict[bool, dict[Site, str]]
+
+    def outcome(self, gradients: bool) -> Outcome:
+        """What the passes make of the graph."""
+        return run_passes(self.program.graph, self.passes, gradients, denied=self.denied[gradients])
+
+
+def rewrite(
+    program: Program,
+    passes: Sequence[Pass],
+    verifier: Verifier | None,
+    confirmed: Verdict,
+    progress: Callable[[str], None] = lambda text: None,
+) -> Rewriting:
+    """Runs the passes and, with a verifier, its checks; a step that fails one is found by bisection,
+    rolled back, and the passes run again without it. `confirmed` is what `confirm` found.
+
+    Raises PassError where a pass fails.
+    """
+    rewrites = _Rewrites(program, passes, {False: {}, True: {}})
+    rolled_back: list[RolledBack] = []
+    while True:
+        outcomes = {gradients: rewrites.outcome(gradients) for gradients in (False, True)}
+        made = _assembled(program, outcomes[False].graph, outcomes[True].graph)
+        kept = outcomes[False]
+        if verifier is None:
+            return Rewriting(made, kept.steps, kept.missed, Verification(None))
+        progress("verify")
+        judge = _Judge(program, verifier)
+        every = [*kept.steps, *outcomes[True].steps]
+        known = {EXAMPLE: confirmed} if made is program else {}
+        verification = judge.verify(made, weakest([step.claim for step in every]), known)
+        failed = verification.failed
+        guilty = None
+        if failed is not None and len(rolled_back) < MAX_ROLLED_BACK:
+            progress(f"bisect: {failed.name}")
+            guilty = _guilty(judge, program, outcomes, failed)
+        if guilty is None:
+            return Rewriting(made, kept.steps, kept.missed, verification, tuple(rolled_back))
+        reason = f"rolled back, for it changed the {_subject(failed)}: {verification.difference}"
+        rolled_back.append(RolledBack(guilty, reason))
+        for denied in rewrites.denied.values():
+            denied[guilty.site] = reason
+
+
+def _subject(failed: Check | None) -> str:
+    return "gradients" if failed is not None and failed.backward else "result"
+
+
+def _assembled(program: Program, graph: Graph, training: Graph) -> Program:
+    if graph is program.graph and training is program.graph:
+        return program
+    return replace(program, graph=graph, training=None if training == graph else training)
+
+
+def _guilty(judge: "_Judge", program: Program, outcomes: dict[bool, Outcome], failed: Check) -> Step | None:
+    """The first step after which a check fails; None where it fails without any."""
+    outcome = outcomes[failed.grad]
+
+    def is_bad(count: int) -> bool:
+        steps = outcome.steps[:count]
+        graph = applied(program.graph, steps)
+        return not judge.passes(replace(program, graph=graph, training=None), failed, steps)
+
+    number = first_bad(len(outcome.steps), is_bad)
+    return outcome.steps[number - 1] if number else None
+
+
+class _Judge:
+    """Applies the checks that the claims of the steps ask for."""
+
+    def __init__(self, program: Program, verifier: Verifier) -> None:
+        self._program = program
+        self._verifier = verifier
+
+    def verify(self, made: Program, claim: Claim, known: dict[str, Verdict]) -> Verification:
+        """All checks; of `known` ones the verdict."""
+        verification = self._verifier.verify(self._served(made), claim, known)
+        if claim is Claim.BITWISE or verification.equivalent is False:
+            return verification
+        for check in self._verifier.checks():
+            error = None if check.backward else self._excess(made, check)
+            if error is not None:
+                return replace(verification, equivalent=False, failed=check, difference=error)
+        against = "errors against float64 within twice (largest: 4 times) the original's own, on all of these"
+        return replace(verification, evidence=(*verification.evidence, against))
+
+    def passes(self, made: Program, check: Check, steps: Sequence[Step]) -> bool:
+        """Whether one check holds for a program that some steps lead to."""
+        claim = weakest([step.claim for step in steps])
+        if self._verifier.run(check, self._served(made), claim).equivalent is False:
+            return False
+        return claim is Claim.BITWISE or check.backward or self._excess(made, check) is None
+
+    def _served(self, made: Program) -> Served:
+        return OptimizedModule(self._verifier.original, (made,), Policy("error", None))
+
+    def _excess(self, made: Program, check: Check) -> str | None:
+        graph = made.training if check.grad and made.training is not None else made.graph
+        inputs = _leaves(self._program, self._verifier.original, check)
+        return excess_error(self._program.graph, graph, inputs, self._verifier.seed)
+
+
+def _leaves(program: Program, original: torch.nn.Module, check: Check) -> list[Any]:
+    """The values of the graph's inputs in one call."""
+    leaves = Call.of(original, check.args, check.kwargs).leaves
+    found: list[Any] = []
+    for entry in program.graph.inputs:
+        match entry.source:
+            case Argument(index):
+                found.append(leaves[index])
+            case State(_, path):
+                found.append(held(original, split_path(path)))
+            case Constant(name):
+                found.append(program.constants[name])
+    return found
+
+
+def confirm(program: Program, verifier: Verifier) -> Verdict:
+    """Runs the captured program on the example call, beside the model. Raises Unsupported where it does
+    something else."""
+    served = OptimizedModule(verifier.original, (program,), Policy("error", None))
+    example = next(verifier.checks())
+    verdict = verifier.run(example, served, Claim.BITWISE)
+    if verdict.equivalent is False:
+        raise Unsupported(
+            f"forward does something else when it is traced: {verdict.evidence}",
+            remedy="look for a branch on values, or on whether forward is being compiled or exported",
+        )
+    return verdict

@@ -1,0 +1,171 @@
+"""Which checks a rewritten program must pass, within a budget; and what they leave unchecked."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from graphopt.draft import Claim
+from graphopt.verify.comparison import Served, Verdict, compare_programs
+from graphopt.verify.facts import tensors_in
+from graphopt.verify.inputs import non_finite, other_values
+
+EXAMPLE = "example inputs"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One call that both programs must answer alike."""
+
+    name: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    grad: bool
+    backward: bool = False
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was checked, with which result; `equivalent` is None where nothing could be."""
+
+    equivalent: bool | None
+    evidence: tuple[str, ...] = ()
+    unchecked: tuple[str, ...] = ()
+    failed: Check | None = None
+    difference: str = ""
+
+
+@dataclass
+class Budget:
+    """Seconds (None: no limit) from its making, and bytes of memory."""
+
+    seconds: float | None = None
+    bytes: int | None = None
+    started: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        if self.bytes is None:
+            self.bytes = _available_memory()
+
+    def is_spent(self) -> bool:
+        """Whether the time is up."""
+        return self.seconds is not None and time.monotonic() - self.started >= self.seconds
+
+
+@dataclass(frozen=True)
+class Verifier:
+    """Compares programs with the original on the example call and on variations of it."""
+
+    original: torch.nn.Module
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    seed: int
+    budget: Budget
+
+    def verify(self, program: Served, claim: Claim, known: Mapping[str, Verdict]) -> Verification:
+        """Runs every check, until one fails or the budget is spent; but takes `known` verdicts, by the
+        name of the check."""
+        evidence: list[str] = []
+        unchecked = list(self._never_checked(claim))
+        shortage = self._shortage()
+        equivalent: bool | None = None
+        for check in self.checks():
+            reason = shortage or ("the time budget is spent" if self.budget.is_spent() else "")
+            if reason:
+                unchecked.append(f"{check.name}: {reason}")
+                continue
+            verdict = known.get(check.name) or self.run(check, program, claim)
+            if verdict.equivalent is False:
+                return Verification(False, tuple(evidence), tuple(unchecked), check, verdict.evidence)
+            if verdict.equivalent is None:
+                unchecked.append(f"{check.name}: {verdict.evidence}")
+            else:
+                equivalent = True
+                evidence.append(f"{check.name}: {verdict.evidence}")
+        return Verification(equivalent, tuple(evidence), tuple(unchecked))
+
+    def run(self, check: Check, program: Served, claim: Claim) -> Verdict:
+        """One check."""
+        with torch.set_grad_enabled(check.grad):
+            verdict = compare_programs(
+                self.original,
+                program,
+                check.args,
+                check.kwargs,
+                self.seed,
+                backward=check.backward,
+                tolerance=0.0 if claim is Claim.BITWISE else math.inf,
+            )
+        ended = f", which ends in {verdict.raises}" if verdict.raises else ""
+        return replace(verdict, evidence=verdict.evidence + ended) if verdict.equivalent else verdict
+
+    def checks(self) -> Iterator[Check]:
+        """The calls to compare, the most telling first."""
+        grad = torch.is_grad_enabled()
+        differentiable = grad and self._wants_gradients()
+        yield Check(EXAMPLE, self.args, self.kwargs, grad)
+        if differentiable:
+            yield Check("gradients", self.args, self.kwargs, True, backward=True)
+        if grad:
+            yield Check("example inputs without gradients", self.args, self.kwargs, False)
+        for number in (1, 2):
+            varied = other_values(self.args, self.kwargs, self.seed + number)
+            if varied is not None:
+                yield Check(f"other values, seed {self.seed + number}", *varied, grad)
+        varied = non_finite(self.args, self.kwargs, self.seed)
+        if varied is not None:
+            yield Check("infinities and NaNs", *varied, False)
+
+    def _wants_gradients(self) -> bool:
+        tensors = [tensor for _, tensor in tensors_in((self.args, self.kwargs))]
+        return any(tensor.requires_grad for tensor in (*tensors, *self.original.parameters()))
+
+    def _never_checked(self, claim: Claim) -> Iterator[str]:
+        if not any(t.is_floating_point() for _, t in tensors_in((self.args, self.kwargs))):
+            yield "other values: no argument is floating"
+        if claim is not Claim.BITWISE:
+            yield "the size of gradients' errors: only their shapes and kinds are compared"
+
+    def _shortage(self) -> str:
+        """Why the memory does not suffice: a run keeps a copy of the state, and two of the arguments."""
+        state = [*self.original.parameters(), *self.original.buffers()]
+        given = [tensor for _, tensor in tensors_in((self.args, self.kwargs))]
+        needed = sum(map(_bytes, state)) + 3 * sum(map(_bytes, given))
+        if self.budget.bytes is None or needed <= self.budget.bytes:
+            return ""
+        return f"it takes about {needed / 1e9:.1f} GB, and {self.budget.bytes / 1e9:.1f} GB are free"
+
+
+def first_bad(count: int, is_bad: Callable[[int], bool]) -> int | None:
+    """The smallest number of steps, from 0 to `count`, after which a program is bad, by bisection; None
+    where it is not even then. It takes that a program once bad stays bad."""
+    if not is_bad(count):
+        return None
+    low, high = 0, count
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if is_bad(middle) else (middle + 1, high)
+    return low
+
+
+def weakest(claims: Sequence[Claim]) -> Claim:
+    """The weakest of some claims; BITWISE of none."""
+    order = list(Claim)
+    return max(claims, key=order.index, default=Claim.BITWISE)
+
+
+def _bytes(tensor: torch.Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def _available_memory() -> int | None:
+    """Bytes that can be had without swapping; None where the system does not tell."""
+    known = Path("/proc/meminfo")
+    if not known.exists():
+        return None
+    lines = (line.split() for line in known.read_text().splitlines())
+    return next((1024 * int(line[1]) for line in lines if line[0] == "MemAvailable:"), None)

@@ -1,0 +1,234 @@
+"""Verification: guilty steps are found by bisection and rolled back, and what was not checked is said."""
+
+import time
+
+import pytest
+import torch
+from torch import nn
+
+import graphopt
+from graphopt.authoring import Claim, Draft, Lit, Node, Value
+from graphopt.verify.verifier import first_bad
+
+X = torch.randn(4, 4)
+
+
+class Exchange:
+    """Exchanges operators for others, each in a step of its own."""
+
+    def __init__(
+        self,
+        exchanges: dict[str, str],
+        claim: Claim = Claim.BITWISE,
+        only: Callable[[Draft], bool] | None = None,
+    ) -> None:
+        self.name, self.claim, self._exchanges, self._only = "exchange", claim, exchanges, only
+
+    def run(self, draft: Draft) -> None:
+        """Visits the nodes in order."""
+        for node in draft.graph.nodes:
+            if node.op in self._exchanges:
+                made = draft.node(self._exchanges[node.op], node.args, node.results[0].type, like=node)
+                draft.replace(node, made.results, f"{made.op} for {node.op}", added=[made])
+
+
+def program(x: torch.Tensor) -> torch.Tensor:
+    return x.sin().absolute() + 2 * x.cos().absolute() + x.tan().absolute()
+
+
+HARMLESS = {"aten.absolute.default": "aten.abs.default"}
+WRONG = {"aten.cos.default": "aten.sin.default"}
+
+
+def test_the_guilty_step_alone_is_rolled_back() -> None:
+    opt = graphopt.optimize(program, (X,), passes=[Exchange(HARMLESS | WRONG)])
+    report = opt.report
+    assert report.equivalent and report.accepted
+    assert [one.step.why for one in report.rolled_back] == ["aten.sin.default for aten.cos.default"]
+    assert (
+        "rolled back, for it changed the result: output: 16 of 16 elements differ"
+        in report.rolled_back[0].reason
+    )
+    assert [step.why for step in report.steps] == ["aten.abs.default for aten.absolute.default"] * 3
+    assert torch.equal(opt(X), program(X))
+    missed = [m.why_not for m in report.missed]
+    assert missed == [report.rolled_back[0].reason]
+    assert "rolled back" in str(report) and '"rolled_back": [' in report.to_json()
+
+
+def test_several_guilty_steps_are_rolled_back_one_by_one() -> None:
+    wrong = WRONG | {"aten.tan.default": "aten.neg.default", "aten.sin.default": "aten.exp.default"}
+    report = graphopt.optimize(program, (X,), passes=[Exchange(HARMLESS | wrong)]).report
+    assert report.accepted and len(report.rolled_back) == 3 and len(report.steps) == 3
+
+
+def test_unverified_nothing_is_rolled_back() -> None:
+    opt = graphopt.optimize(program, (X,), passes=[Exchange(WRONG)], verify=False)
+    assert opt.report.equivalent is None and not opt.report.rolled_back
+    assert not torch.equal(opt(X), program(X))
+
+
+def test_a_program_that_cannot_be_mended_runs_the_original() -> None:
+    class Slips(Exchange):
+        """Comes back under another name each time: denied sites do not stop it."""
+
+        def run(self, draft: Draft) -> None:
+            draft.begin(f"slips-{time.monotonic_ns()}", self.claim, "slips")
+            super().run(draft)
+
+    opt = graphopt.optimize(program, (X,), passes=[Slips(WRONG)])
+    assert opt.report.equivalent is False and not opt.report.accepted
+    assert "elements differ" in opt.report.difference and "NO" in str(opt.report)
+    assert torch.equal(opt(X), program(X))
+
+
+def test_a_step_that_changes_gradients_alone_is_rolled_back() -> None:
+    """relu(x) = max(x, 0); at 0 the gradients are 0 and 1."""
+
+    class Clamps(Exchange):
+        def run(self, draft: Draft) -> None:
+            for node in draft.graph.nodes:
+                if node.op == "aten.relu.default":
+                    args = (node.args[0], Lit(0))
+                    made = draft.node("aten.clamp_min.default", args, node.results[0].type, like=node)
+                    draft.replace(node, made.results, "max(x, 0) for relu(x)", added=[made])
+
+    x = torch.tensor([-1.0, 0.0, 2.0], requires_grad=True)
+    report = graphopt.optimize(lambda x: x.relu() * 2, (x,), passes=[Clamps({})]).report
+    assert [one.reason.split(":")[0] for one in report.rolled_back] == [
+        "rolled back, for it changed the gradients"
+    ]
+    assert report.equivalent and not report.steps
+
+
+def test_what_only_other_values_show_is_found() -> None:
+    positive = torch.rand(4, 4) + 1
+
+    class OnlyPositive(Exchange):
+        """|x| is x on the example inputs, and x - 1.25 > 0 is not on others."""
+
+    opt = graphopt.optimize(
+        lambda x: (x - 1).absolute(),
+        (positive,),
+        passes=[OnlyPositive({"aten.absolute.default": "aten.positive.default"})],
+    )
+    assert len(opt.report.rolled_back) == 1 and opt.report.equivalent
+
+
+def test_what_only_infinities_show_is_found() -> None:
+    class Subtracts(Exchange):
+        def run(self, draft: Draft) -> None:
+            for node in draft.graph.nodes:
+                if node.op == "aten.zeros_like.default":
+                    made = draft.node(
+                        "aten.sub.Tensor", (node.args[0], node.args[0]), node.results[0].type, like=node
+                    )
+                    draft.replace(node, made.results, "x - x for 0", added=[made])
+
+    report = graphopt.optimize(lambda x: torch.zeros_like(x) * 2, (X,), passes=[Subtracts({})]).report
+    assert len(report.rolled_back) == 1
+    assert "NaN" in report.rolled_back[0].reason or "nan" in report.rolled_back[0].reason
+
+
+def _scaled(draft: Draft, node: Node, factor: float) -> None:
+    """x·(factor·w) for x·w, as (x·w)·factor would be."""
+    value = node.args[0]
+    assert isinstance(value, Value)
+    made = draft.node("aten.mul.Tensor", (value, Lit(factor)), node.results[0].type, like=node)
+    draft.replace(node, made.results, f"times {factor}", added=[made])
+
+
+class Reciprocal:
+    """x / 3 → x · (1/3), right up to rounding; or x · 0.3333, which is wrong."""
+
+    name, claim = "reciprocal", Claim.ROUNDING
+
+    def __init__(self, factor: float) -> None:
+        self._factor = factor
+
+    def run(self, draft: Draft) -> None:
+        """Visits the divisions."""
+        for node in draft.graph.nodes:
+            if node.op == "aten.div.Tensor" and node.args[1] == Lit(3):
+                _scaled(draft, node, self._factor)
+
+
+def test_a_step_that_rounds_otherwise_is_judged_by_its_error() -> None:
+    x = torch.randn(300)
+    report = graphopt.optimize(lambda x: x / 3, (x,), passes=[Reciprocal(1 / 3)]).report
+    assert report.equivalent and len(report.steps) == 1
+    assert any("errors against float64" in line for line in report.evidence)
+    assert any("gradients" in line for line in report.unchecked)
+    wrong = graphopt.optimize(lambda x: x / 3, (x,), passes=[Reciprocal(0.33333)]).report
+    assert len(wrong.rolled_back) == 1 and "error against float64" in wrong.rolled_back[0].reason
+
+
+def test_what_claims_to_be_bitwise_and_rounds_otherwise_is_rolled_back() -> None:
+    honest = Reciprocal(1 / 3)
+    honest.claim = Claim.BITWISE
+    report = graphopt.optimize(lambda x: x / 3, (torch.randn(300),), passes=[honest]).report
+    assert len(report.rolled_back) == 1
+
+
+def test_the_evidence_names_every_check_and_what_was_not_checked() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5))
+    report = graphopt.optimize(model, (X,)).report
+    assert [line.split(":")[0] for line in report.evidence] == [
+        "example inputs", "gradients", "example inputs without gradients",
+        "other values, seed 1", "other values, seed 2", "infinities and NaNs",
+    ]  # fmt: skip
+    embedding = graphopt.optimize(nn.Embedding(5, 3), (torch.tensor([1, 2]),)).report
+    assert embedding.unchecked == ("other values: no argument is floating",)
+
+
+def test_checks_beyond_the_time_budget_are_named() -> None:
+    report = graphopt.optimize(program, (X,), time_budget_s=0.0).report
+    assert report.equivalent is None and report.accepted
+    assert report.unchecked[0] == "example inputs: the time budget is spent"
+    assert len(report.unchecked) >= 4
+
+
+def test_checks_beyond_the_memory_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("graphopt.verify.verifier._available_memory", lambda: 100)
+    report = graphopt.optimize(nn.Linear(4, 4), (X,)).report
+    assert report.equivalent is None and "GB are free" in report.unchecked[0]
+
+
+def test_a_small_program_is_optimised_with_all_checks_in_a_second() -> None:
+    def small(x: torch.Tensor) -> torch.Tensor:
+        for _ in range(6):
+            x = (x @ x).softmax(-1) + x.t().t() * 1
+        return x
+
+    graphopt.optimize(small, (X,))  # torch.export imports on first use
+    started = time.perf_counter()
+    report = graphopt.optimize(small, (X,)).report
+    assert report.before.nodes >= 18 and report.equivalent
+    assert time.perf_counter() - started < 1.0
+
+
+def test_verification_leaves_no_trace() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
+    model(X).sum().backward()
+    before = {name: (p, p.grad, p.grad.clone()) for name, p in model.named_parameters() if p.grad is not None}
+    buffers = {name: b.clone() for name, b in model.named_buffers()}
+    state = torch.get_rng_state()
+    graphopt.optimize(model, (X,))
+    for name, (parameter, gradient, contents) in before.items():
+        now = dict(model.named_parameters())[name]
+        assert now is parameter and now.grad is gradient and torch.equal(gradient, contents)
+    assert all(torch.equal(b, buffers[name]) for name, b in model.named_buffers())
+    assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("bad", range(9))
+def test_bisection_finds_the_first_bad_step(bad: int) -> None:
+    asked: list[int] = []
+
+    def is_bad(count: int) -> bool:
+        asked.append(count)
+        return count >= bad
+
+    assert first_bad(8, is_bad) == bad
+    assert len(asked) <= 5
+    assert first_bad(8, lambda count: False) is None
