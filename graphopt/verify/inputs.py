@@ -12,16 +12,21 @@ _SPECIAL = (float("inf"), -float("inf"), float("nan"))
 _SHARE = 0.1  # of the elements
 
 
-def other_values(args: tuple[Any, ...], kwargs: dict[str, Any], seed: int) -> tuple[Any, Any] | None:
-    """The arguments with the elements of every floating tensor in another order and scale; None where
-    there is none. Integers and booleans stay, for they may be indices, lengths and masks."""
+def other_values(
+    args: tuple[Any, ...], kwargs: dict[str, Any], seed: int, signs: bool
+) -> tuple[Any, Any] | None:
+    """The arguments with the elements of every floating tensor in another order and scale, and half of
+    their `signs` changed; None where there is none. Integers and booleans stay, for they may be indices,
+    lengths and masks."""
     generator = torch.Generator().manual_seed(seed)
     copies = copy_arguments(args, kwargs)
     found = False
     for tensor in _floating(copies):
         order = torch.randperm(tensor.numel(), generator=generator)
-        scale = float(torch.rand((), generator=generator)) + 0.5
-        tensor.copy_((tensor.reshape(-1)[order] * scale).reshape(tensor.shape))
+        values = tensor.reshape(-1)[order] * (float(torch.rand((), generator=generator)) + 0.5)
+        if signs:
+            values *= 1 - 2 * torch.randint(2, values.shape, generator=generator)
+        tensor.copy_(values.reshape(tensor.shape))
         found = True
     return copies if found else None
 

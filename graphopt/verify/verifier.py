@@ -112,10 +112,10 @@ class Verifier:
             yield Check("gradients", self.args, self.kwargs, True, backward=True)
         if grad:
             yield Check("example inputs without gradients", self.args, self.kwargs, False)
-        for number in (1, 2):
-            varied = other_values(self.args, self.kwargs, self.seed + number)
+        for name, signs in (("other values", False), ("other signs", True)):
+            varied = other_values(self.args, self.kwargs, self.seed, signs)
             if varied is not None:
-                yield Check(f"other values, seed {self.seed + number}", *varied, grad)
+                yield Check(name, *varied, grad)
         varied = non_finite(self.args, self.kwargs, self.seed)
         if varied is not None:
             yield Check("infinities and NaNs", *varied, False)
