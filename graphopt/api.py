@@ -48,6 +48,13 @@ class Optimized:
         return self.module.newest.program.graph
 
     @property
+    def graph_before(self) -> Graph:
+        """The graph as captured."""
+        self._needs_capture()
+        assert self._record.before is not None
+        return self._record.before
+
+    @property
     def report(self) -> Report:
         """Steps, near misses, sizes, evidence, and whether the result is equivalent and accepted."""
         self._needs_capture()
@@ -129,6 +136,7 @@ def optimize(
     record = _Record()
 
     def capture_and_rewrite(call_args: tuple[Any, ...], call_kwargs: dict[str, Any]) -> Program:
+        progress("capture")
         program = capture(original, call_args, call_kwargs, dynamic_shapes)
         verifier = Verifier(original, call_args, call_kwargs, seed, Budget(time_budget_s))
         # A call that raises shows nothing of what comes after: a dead operator may be the one that raises.

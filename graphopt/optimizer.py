@@ -123,7 +123,7 @@ class _Judge:
             error = None if check.backward else self._excess(made, check)
             if error is not None:
                 return replace(verification, equivalent=False, failed=check, difference=error)
-        against = "errors against float64 within twice (largest: 4 times) the original's own, on all of these"
+        against = "all of these: errors against float64 within 2 × (the largest 4 ×) the original's own"
         return replace(verification, evidence=(*verification.evidence, against))
 
     def passes(self, made: Program, check: Check, steps: Sequence[Step]) -> bool:

@@ -88,14 +88,33 @@ class Report:
         )
         for found in self.by_line():
             yield found.text()
+        yield from self.proof()
+
+    def findings(self) -> Iterator[str]:
+        """Lines of text: what is redundant, by source line, and the near misses."""
+        found = self.by_line()
+        yield from (one.text() for one in found)
+        if not found:
+            yield "nothing redundant was found"
+        for missed in self.missed:
+            origin = missed.node.origins[0] if missed.node.origins else None
+            where = f"{origin.file}:{origin.line}  {origin.text}" if origin else missed.node.name
+            yield f"near miss: {where}\n    {missed.node.op}: {missed.why_not} ({missed.pass_name})"
+
+    def proof(self) -> Iterator[str]:
+        """Lines of text: the verdict, what was checked, and what was not."""
         checked = {None: "not checked", True: "yes", False: "NO"}[self.equivalent]
         yield f"equivalent: {checked}; accepted: {'yes' if self.accepted else 'no, the original runs'}"
         for one in self.rolled_back:
             yield f"  step of {one.step.pass_name} at {one.step.site.node}: {one.reason}"
         if self.difference:
             yield f"  differs: {self.difference}"
+        agreed: dict[str, list[str]] = {}
         for line in self.evidence:
-            yield f"  {line}"
+            check, _, what = line.partition(": ")
+            agreed.setdefault(what or line, []).append(check)
+        for what, checks in agreed.items():
+            yield f"  {what}: on {', '.join(checks)}"
         for line in self.unchecked:
             yield f"  not checked: {line}"
 

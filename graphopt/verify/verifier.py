@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from graphopt.capture.sources import as_module
 from graphopt.draft import Claim
 from graphopt.verify.comparison import Served, Verdict, compare_programs
 from graphopt.verify.facts import tensors_in
@@ -65,6 +66,13 @@ class Verifier:
     kwargs: dict[str, Any]
     seed: int
     budget: Budget
+
+    @classmethod
+    def of(
+        cls, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], seed: int, budget: Budget
+    ) -> "Verifier":
+        """For any kind of model. Raises Unsupported where it is none."""
+        return cls(as_module(model), args, kwargs, seed, budget)
 
     def verify(self, program: Served, claim: Claim, known: Mapping[str, Verdict]) -> Verification:
         """Runs every check, until one fails or the budget is spent; but takes `known` verdicts, by the
