@@ -14,6 +14,7 @@ from graphopt.ir.ops import Alias, Effect, effect_of, lookup, operands_commute
 from graphopt.ir.regions import structure_of, written_out
 from graphopt.ir.text import print_node
 from graphopt.ir.types import TensorType
+from graphopt.rules import Match, Rule, Rules
 
 
 @runtime_checkable
@@ -42,9 +43,12 @@ __all__ = [
     "Law",
     "Lit",
     "Mapping",
+    "Match",
     "Memory",
     "Node",
     "Pass",
+    "Rule",
+    "Rules",
     "Sequence",
     "Slice",
     "Substitution",

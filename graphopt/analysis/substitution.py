@@ -43,7 +43,7 @@ class Substitution:
         if self._has_complex and any(map(self._reaches_caller, node.results)):
             # A copy is no lazy conjugate, and no lazy negative such as x.conj().imag: the caller can tell.
             return f"like {_names(values)}, which may be lazily conjugated"
-        return self._against_gradients(node, values)
+        return self.against_gradients(node, values)
 
     def against_view(self, node: Node, values: tuple[Value, ...]) -> str | None:
         """Why values that show the same memory cannot stand for the node's results; None: they can."""
@@ -54,7 +54,7 @@ class Substitution:
             return f"shows what {_names(values)} shows, but one of the two is given another shape in place"
         if any(self._objects.of(r.name) in self._returned and self._is_callers(v) for r, v in pairs):
             return f"shows what {_names(values)} shows, but the caller gets both objects"
-        return self._against_gradients(node, values)
+        return self.against_gradients(node, values)
 
     def changed(self, first: Node, second: Node) -> bool:
         """Whether something that `first` reads or makes may be written before `second` runs."""
@@ -85,7 +85,8 @@ class Substitution:
         """Whether the caller holds, or comes to hold, the very tensor object."""
         return self._objects.of(value.name) in self._callers
 
-    def _against_gradients(self, node: Node, values: tuple[Value, ...]) -> str | None:
+    def against_gradients(self, node: Node, values: tuple[Value, ...]) -> str | None:
+        """Why a node must stay for the gradients' sake; None: none flows through it."""
         # The sum of the gradients of two values rounds otherwise than that of one value's.
         if any(value.name in self._through for value in node.results):
             return f"like {_names(values)}, but gradients may flow through both"
