@@ -1,12 +1,20 @@
 """`Draft`: the only way to edit a graph. Every edit is a numbered step that says why."""
 
 import enum
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
+from graphopt.analysis.geometry import Views
+from graphopt.analysis.gradients import differentiable
+from graphopt.analysis.memory import Memory
+from graphopt.analysis.objects import Objects
+from graphopt.analysis.substitution import Substitution
 from graphopt.errors import InvalidGraph
 from graphopt.ir.graph import Arg, Graph, Node, Value, replace_values
 from graphopt.ir.types import Type
+
+_Analysis = TypeVar("_Analysis")
 
 
 class Claim(enum.Enum):
@@ -150,6 +158,7 @@ class Draft:
         self._start()
 
     def _start(self) -> None:
+        self._analyses: dict[object, Any] = {}
         self._first = len(self.steps)
         self._values: dict[str, Value] = {}
         self._stands_for: dict[str, list[str]] = {}
@@ -163,6 +172,22 @@ class Draft:
     def begin(self, pass_name: str, claim: Claim, finding: str) -> None:
         """Names the pass that the following steps belong to."""
         self._pass_name, self._claim, self._finding = pass_name, claim, finding
+
+    def analysis(self, kind: Callable[[Graph], _Analysis]) -> _Analysis:
+        """A pure function of `graph`, computed once until an edit shows in the graph."""
+        if kind not in self._analyses:
+            self._analyses[kind] = kind(self.graph)
+        found: _Analysis = self._analyses[kind]
+        return found
+
+    def substitution(self) -> Substitution:
+        """What stands against letting values take the place of others, in `graph`."""
+        graph, views = self.graph, self.analysis(Views)
+        through = self.analysis(differentiable) if self.gradients else frozenset()
+        return Substitution(graph, self.analysis(Memory), views, self.analysis(self._objects), through)
+
+    def _objects(self, graph: Graph) -> Objects:
+        return Objects(graph, self.analysis(Views))
 
     def live(self, node: Node) -> bool:
         """Whether the node still stands."""

@@ -4,7 +4,6 @@ import ast
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from graphopt.analysis.geometry import Views
 from graphopt.analysis.substitution import Substitution
 from graphopt.draft import Claim, Draft
 from graphopt.errors import InvalidGraph
@@ -69,7 +68,7 @@ class Rules:
 
     def run(self, draft: Draft) -> None:
         """Visits the nodes in order."""
-        substitution = Substitution(draft.graph, draft.gradients, Views(draft.graph))
+        substitution = draft.substitution()
         for node in draft.graph.nodes:
             for rule, pattern, rewrite in self._parsed:
                 match = Match(node)

@@ -12,7 +12,6 @@ from graphopt.authoring import (
     Slice,
     Substitution,
     Value,
-    Views,
     effect_of,
     operands_commute,
     structure_of,
@@ -41,7 +40,7 @@ class CommonSubexpression:
 
     def run(self, draft: Draft) -> None:
         """Visits the nodes in order; each joins the first equal node that may take it."""
-        substitution = Substitution(draft.graph, draft.gradients, Views(draft.graph))
+        substitution = draft.substitution()
         known: dict[object, Node] = {}
         alike: dict[object, Node] = {}
         for node in draft.graph.nodes:

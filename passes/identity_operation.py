@@ -12,7 +12,6 @@ from graphopt.authoring import (
     Substitution,
     TensorType,
     Value,
-    Views,
     effect_of,
     holds,
     is_number,
@@ -42,7 +41,7 @@ class IdentityOperation:
 
     def run(self, draft: Draft) -> None:
         """Visits the nodes in order."""
-        substitution = Substitution(draft.graph, draft.gradients, Views(draft.graph))
+        substitution = draft.substitution()
         for node in draft.graph.nodes:
             if len(node.results) != 1 or node.many or effect_of(node) is not Effect.NONE:
                 continue

@@ -35,8 +35,7 @@ class RedundantView:
 
     def run(self, draft: Draft) -> None:
         """Visits the nodes in order; each result joins the first value of its geometry."""
-        views = Views(draft.graph)
-        substitution = Substitution(draft.graph, draft.gradients, views)
+        views, substitution = draft.analysis(Views), draft.substitution()
         first: dict[Geometry, Value] = {}
         for entry in draft.graph.inputs:
             _note(first, views, entry.value)

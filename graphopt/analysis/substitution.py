@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 from graphopt.analysis.geometry import Views
-from graphopt.analysis.gradients import differentiable
 from graphopt.analysis.memory import Memory
 from graphopt.analysis.objects import Objects
 from graphopt.ir.graph import Graph, Node, Value
@@ -18,11 +17,14 @@ class Substitution:
     the caller, for the caller must not come to hold one storage where eager gives two.
     """
 
-    def __init__(self, graph: Graph, gradients: bool, views: Views) -> None:
-        self.memory = Memory(graph)
+    def __init__(
+        self, graph: Graph, memory: Memory, views: Views, objects: Objects, through: frozenset[str]
+    ) -> None:
+        """`through`: the names of the values whose gradients must stay the same bits."""
+        self.memory = memory
         self.views = views
-        self._through = differentiable(graph) if gradients else frozenset()
-        self._objects = Objects(graph, views)
+        self._through = through
+        self._objects = objects
         self._returned = {self._objects.of(name) for name in graph.returned}
         self._callers = {self._objects.of(entry.value.name) for entry in graph.inputs} | self._returned
         self._handed_out: set[str] = set()

@@ -66,7 +66,12 @@ def _table() -> dict[str, Op]:
 
 def lookup(name: str) -> Op:
     """The facts of an operator; OPAQUE where none are confirmed."""
-    return _table().get(name) or Op(name, Effect.OPAQUE, Alias.MAY)
+    return _table().get(name) or _unknown(name)
+
+
+@cache
+def _unknown(name: str) -> Op:
+    return Op(name, Effect.OPAQUE, Alias.MAY)
 
 
 def _read_at_run_time(value: Value) -> bool:
@@ -104,8 +109,8 @@ def effect_of(node: Node) -> Effect:
         # What a region writes is not followed to the operands here.
         return Effect.OPAQUE if _STRONGEST[inner] is Effect.WRITES else _STRONGEST[inner]
     op = lookup(node.op)
-    if op.effect is Effect.NONE and any(_read_at_run_time(value) for value in node.operands):
-        return Effect.RAISES
+    if op.effect is Effect.NONE:
+        return Effect.RAISES if any(map(_read_at_run_time, node.operands)) else Effect.NONE
     flag = _HARMLESS_WHEN_FALSE.get(node.op)
     if flag is not None and op.effect in (Effect.RANDOM, Effect.WRITES):
         position = op.parameters.index(flag)
