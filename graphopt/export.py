@@ -9,7 +9,7 @@ from graphopt.capture.program import Program
 from graphopt.errors import Unsupported
 from graphopt.guards import NumberFact, TensorFact
 from graphopt.ir.structure import rebuild
-from graphopt.module import OptimizedModule
+from graphopt.module import OptimizedModule, serving_of
 
 
 def export_program(module: OptimizedModule) -> torch.export.ExportedProgram:
@@ -18,7 +18,7 @@ def export_program(module: OptimizedModule) -> torch.export.ExportedProgram:
 
     Raises Unsupported where torch.export cannot express it.
     """
-    args, kwargs = _example_call(module.newest.program)
+    args, kwargs = _example_call(serving_of(module).newest.program)
     try:
         return torch.export.export(module, args, kwargs, strict=False)
     except Exception as error:

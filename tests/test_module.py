@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 import graphopt
+from graphopt.module import serving_of
 
 X = torch.randn(2, 4)
 
@@ -121,17 +122,18 @@ def test_copies_and_pickles_stand_on_their_own() -> None:
         assert torch.equal(other(X), model(X))
         other.body[0].weight.data.zero_()
         assert not torch.equal(other(X), model(X))
-        assert len(other.variants) == 1
-        assert other.violation((X,), {}) == ""
+        assert len(serving_of(other).variants) == 1
+        assert serving_of(other).violation((X,), {}) == ""
         with pytest.raises(graphopt.GuardError):
             other(torch.randn(3, 4))
 
 
 LOAD = """
 import sys, torch
+from graphopt.module import serving_of
 module = torch.load(sys.argv[1], weights_only=False)
 x = torch.ones(5, 4)
-assert module.violation((x,), {}) == "", module.violation((x,), {})
+assert serving_of(module).violation((x,), {}) == ""
 print(module(x).sum().item())
 """
 

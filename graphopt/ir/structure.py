@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 import torch
 
-from graphopt.errors import Unsupported
+from graphopt.errors import ExampleRaises, Unsupported
 from graphopt.ir.literal import SCALARS, Lit
 
 _MAX_DEPTH = 64  # nesting beyond this is a linked structure, not an argument
@@ -354,13 +354,13 @@ def bind(
 ) -> tuple[tuple[Parameter, object], ...]:
     """Each parameter of `forward` with the value that a call with these arguments gives it.
 
-    Raises Unsupported where the arguments do not fit the signature.
+    Raises ExampleRaises where the arguments do not fit the signature.
     """
     signature = inspect.signature(forward)
     try:
         bound = signature.bind(*args, **kwargs)
     except TypeError as error:
-        raise Unsupported(
+        raise ExampleRaises(
             f"the example inputs do not fit the signature {signature}: {error}",
             remedy="pass args and kwargs as you would call the model",
         ) from error

@@ -1,6 +1,7 @@
 """Comparing an optimised module with its original on one example call, leaving no trace in either."""
 
 import contextlib
+import io
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -74,6 +75,20 @@ def compare_programs(
     how = ", after a first call" if warm else "" if grad == torch.is_grad_enabled() else ", without gradients"
     same = f"example inputs{how}: outputs, mutation, aliasing and random stream are eager's, bit for bit"
     return Verdict(True, same, expected.exception or "")
+
+
+def exception_of(model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], seed: int) -> str:
+    """The exception that a call of a model ends in, with its message, or ""; it leaves no trace."""
+    world = GlobalState()
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            copied_args, copied_kwargs = copy_arguments(args, kwargs)
+            with _prepared(model, args, kwargs, False, torch.is_grad_enabled()):
+                seen = observe(model, copied_args, copied_kwargs, module=model, seed=seed)
+    finally:
+        world.restore()
+    return f"{seen.exception}: {seen.message}" if seen.exception else ""
 
 
 @contextlib.contextmanager
