@@ -32,7 +32,7 @@ class OptimizedModule(torch.nn.Module):
         own["_compiled_call_impl"] = None  # what compile() sets is the drop-in's own
         own["forward"] = _forward(own[_SERVING])
 
-    @property
+    @property  # type: ignore[misc]
     def __class__(self) -> type:  # what replaces a module's class (parametrize) means the original's
         return type(serving_of(self).original)
 

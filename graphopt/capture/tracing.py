@@ -9,8 +9,8 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -24,9 +24,12 @@ from graphopt.capture.footprint import (
     PythonState,
     roots_of,
 )
+from graphopt.capture.unwatched import refuse_unwatched
 from graphopt.capture.watch import Watch
 from graphopt.errors import Unsupported
 from graphopt.guards import backward_hook
+from graphopt.guards.arguments import PLAIN
+from graphopt.guards.places import objects_of, own_tensors
 from graphopt.ir.structure import (
     Const,
     Container,
@@ -54,14 +57,24 @@ class Call:
     leaves: tuple[Any, ...]
     positional: int  # how many arguments were passed by position
     keywords: tuple[str, ...]  # the names of those passed by name
+    owned: Mapping[int, object] = field(default_factory=dict)  # the model's own objects, by id()
 
     @classmethod
     def of(cls, model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> "Call":
         """Binds and flattens the arguments of one call."""
         bound = bind(model.forward, args, kwargs)
-        flattening = Flattening()
+        owned = objects_of(model)
+        flattening = Flattening(owned)
         parameters = tuple(parameter for parameter, _ in bound)
         structures = tuple(flattening.take(value) for _, value in bound)
+        for parameter, structure in zip(parameters, structures, strict=True):
+            refuse_unwatched(structure, parameter.name, owned)
+        if not own_tensors(model, PLAIN).ids().isdisjoint(map(id, flattening.leaves)):
+            raise Unsupported(
+                "an argument is a tensor of the model's own: forward could tell that they are one object, "
+                "and a graph has them as two",
+                remedy="let forward read it from the model, or pass a clone or a view of it",
+            )
         # A default that holds tensors is passed along: the call may give another in its place.
         defaults = (
             parameter.name
@@ -70,13 +83,13 @@ class Call:
             and parameter.name not in kwargs
             and leaf_order((structure,))
         )
-        return cls(parameters, structures, tuple(flattening.leaves), len(args), (*kwargs, *defaults))
+        return cls(parameters, structures, tuple(flattening.leaves), len(args), (*kwargs, *defaults), owned)
 
     def replay(self, leaves: tuple[Any, ...]) -> tuple[tuple[Any, ...], dict[str, Any], Flattening]:
         """Arguments as the caller spelled them, made of other leaves; and their flattening."""
         objects: dict[int, Any] = {}
         values = [rebuild(structure, leaves, objects) for structure in self.arguments]
-        flattening = Flattening()
+        flattening = Flattening(self.owned)
         for value in values:
             flattening.take(value)
         args: list[Any] = []
@@ -166,6 +179,7 @@ class _Flat(torch.nn.Module):
             result = self.model(*args, **kwargs)
         state_writes = tuple(self._state_writes(state, flattening))
         state.restore()
+        flattening.owned = {}  # below, a result that is the model's own is refused
         structure = flattening.take(result)
         kept = next((t for i, t in flattening.objects.items() if i not in before and state.knows(t)), None)
         if kept is not None:

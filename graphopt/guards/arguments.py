@@ -10,6 +10,7 @@ import sympy
 import torch
 
 from graphopt.guards.facts import Facts, NumberFact
+from graphopt.guards.places import OwnTensors
 from graphopt.ir.literal import Lit
 from graphopt.ir.structure import Const, Container, Known, Leaf, Opaque, Structure, reduce_object
 from graphopt.ir.types import Dim
@@ -29,11 +30,19 @@ def _sentence(name: str, what: str, expected: object, actual: object) -> str:
 
 class ArgumentCheck:
     """Writes the function that checks the arguments: same parameters as forward, returns None or a
-    callable that makes the sentence."""
+    callable that makes the sentence.
 
-    def __init__(self, facts: Facts, traceable: bool = False) -> None:
+    `objects` and `tensors` are the model's own, which forward may know by identity. Without them, what
+    torch.compile cannot follow is left out: most of that it guards itself.
+    """
+
+    def __init__(
+        self, facts: Facts, objects: dict[int, Any] | None = None, tensors: OwnTensors | None = None
+    ) -> None:
         self.facts = facts
-        self.traceable = traceable  # leave out what torch.compile cannot follow and guards itself
+        self.traceable = objects is None
+        self.objects = objects or {}
+        self.tensors = tensors
         self.lines: list[str] = []
         self.names: dict[str, Any] = {"_sentence": _sentence, "_partial": partial}
         self.names |= {"floor": math.floor, "ceil": math.ceil, "math": math}
@@ -42,6 +51,7 @@ class ArgumentCheck:
         self.shown_names: dict[str, str] = {}  # of variables, for sentences
         self.bound_symbols: set[str] = set()
         self.distinct: list[str] = []
+        self.mutable: list[str] = []
         self._taken: set[str] = {p.name for p in facts.interface.parameters}
 
     def compile(self) -> Callable[..., Callable[[], str] | None]:
@@ -105,10 +115,11 @@ class ArgumentCheck:
             case Const(lit):
                 self._const(lit, path, name)
             case Opaque(value):
-                by_value = isinstance(value, slice | range | bytes)
-                expected = self._constant(value)
-                broken = f"type({path}) is not {type(value).__name__} or {path} != {expected}"
-                broken = broken if by_value else f"{path} is not {expected}"
+                expected, broken = self._constant(value), ""
+                if structure.by_value:
+                    broken = f"type({path}) is not {self._constant(type(value))} or {path} != {expected}"
+                else:
+                    broken = f"{path} is not {expected}"
                 self._test(broken, name, value, path, "the object")
             case Known(ident):
                 known = self.object_names[ident]
@@ -214,9 +225,13 @@ class ArgumentCheck:
         self.object_names[structure.ident] = variable
         self.shown_names[variable] = name
         self.lines.append(f"    {variable} = {path}")
+        if form not in ("tuple", "namedtuple"):
+            self.mutable.append(variable)
         path = variable
         kind_name = self._constant(kind)
         self._test(f"type({path}) is not {kind_name}", name, kind, f"type({path})", "the type")
+        for attribute, constant in structure.shared:
+            self._const(constant.value, f"{path}.{attribute}", f"{name}.{attribute}")
         if form == "reduced":
             parts = self._fresh("r")
             self.lines.append(f"    {parts} = {self._constant(reduce_object)}({path})")
@@ -244,13 +259,25 @@ class ArgumentCheck:
             self._walk(item, f"{path}[{i}]", f"{name}[{i}]")
 
     def _relations(self) -> None:
-        """Different leaves at capture must be different objects now."""
-        if len(self.distinct) > 1 and not self.traceable:
-            ids = ", ".join(f"id({t})" for t in self.distinct)
+        """Different leaves at capture must be different objects now, and none of the model's own."""
+        if self.traceable:
+            return
+        ids = ", ".join(f"id({t})" for t in self.distinct)
+        if self.tensors and self.distinct:
+            own = f"{self._constant(self.tensors.ids)}()"
+            self._own(f"not {own}.isdisjoint(({ids},))", "tensors")
+        if self.mutable:
+            objects = self._constant(frozenset(self.objects))
+            those = ", ".join(f"id({o})" for o in self.mutable)
+            self._own(f"not {objects}.isdisjoint(({those},))", "objects")
+        if len(self.distinct) > 1:
             self._test(
                 f"len({{{ids}}}) != {len(self.distinct)}", "tensors", "all different", "'one of them twice'",
                 "their identity",
             )  # fmt: skip
+
+    def _own(self, broken: str, which: str) -> None:
+        self._test(broken, which, "objects of the caller's", "'one of the model'", "one of them")
 
 
 def _constant_key(key: Structure) -> object:

@@ -6,6 +6,7 @@ import torch
 
 from graphopt.guards.arguments import ArgumentCheck
 from graphopt.guards.facts import Facts
+from graphopt.guards.places import objects_of, own_tensors
 from graphopt.guards.surroundings import Surroundings
 
 
@@ -14,8 +15,9 @@ class Guard:
 
     def __init__(self, facts: Facts, model: torch.nn.Module) -> None:
         self.facts = facts
-        self._arguments = ArgumentCheck(facts).compile()
-        self._traceable = ArgumentCheck(facts, traceable=True).compile()
+        kinds = {fact.kind for fact in facts.arguments}
+        self._arguments = ArgumentCheck(facts, objects_of(model), own_tensors(model, kinds)).compile()
+        self._traceable = ArgumentCheck(facts).compile()
         self._surroundings = Surroundings(facts, model)
 
     def violation(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:

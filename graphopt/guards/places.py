@@ -1,12 +1,15 @@
 """Finding things in a model by the paths that facts give them."""
 
 import contextlib
+import operator
 import types
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, TypeAlias
 
 import torch
+
+from graphopt.ir.literal import SCALARS
 
 _DICTIONARIES = (dict, OrderedDict, defaultdict)
 
@@ -76,7 +79,7 @@ def _step(thing: Any, name: str) -> tuple[Any, Any]:
     raise KeyError(name)
 
 
-def reachable(model: torch.nn.Module) -> Iterator[tuple[Path, Any]]:
+def reachable(model: torch.nn.Module | types.FunctionType) -> Iterator[tuple[Path, Any]]:
     """Everything that a path leads to from a model, sub-modules first, each object once."""
     seen: set[int] = {id(model)}
     pending: deque[tuple[Path, Any]] = deque([((), model)])
@@ -124,7 +127,7 @@ def _is_machinery(name: str, child: Any) -> bool:
 
 def _variables(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
     """What a function of the user's own reads besides its arguments."""
-    if not _is_users(function):
+    if not is_users(function):
         return
     code = function.__code__
     for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
@@ -135,9 +138,41 @@ def _variables(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
             yield f"global {name}", function.__globals__[name]
 
 
-def _is_users(function: types.FunctionType) -> bool:
+def is_users(function: types.FunctionType) -> bool:
+    """Whether a function is neither torch's nor an installed package's."""
     module = function.__module__ or ""
     return "site-packages" not in function.__code__.co_filename and not module.startswith("torch.")
+
+
+def objects_of(model: torch.nn.Module) -> dict[int, Any]:
+    """What forward can reach that has an identity and may change (no tensors), by id()."""
+    plain = (*SCALARS, torch.Tensor, tuple, frozenset, bytes, types.ModuleType)
+    return {id(thing): thing for _, thing in reachable(model) if not isinstance(thing, plain)}
+
+
+def own_tensors(model: torch.nn.Module, kinds: Collection[type]) -> "OwnTensors":
+    """The parameters of a model where `kinds` has Parameter, and its buffers where it has Tensor."""
+    slots = [("_parameters", torch.nn.Parameter), ("_buffers", torch.Tensor)]
+    tables = [vars(module)[slot] for _, module in modules_of(model) for slot, kind in slots if kind in kinds]
+    return OwnTensors([(table, name) for table in tables for name in table])
+
+
+class OwnTensors:
+    """Some of the tensors that a model owns, as they are when asked."""
+
+    def __init__(self, slots: list[tuple[dict[str, Any], str]]) -> None:
+        self._tables = [table for table, _ in slots]
+        self._names = [name for _, name in slots]
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def ids(self) -> set[int]:
+        """Their id()s; none where one is gone, which other facts notice."""
+        try:
+            return set(map(id, map(operator.getitem, self._tables, self._names)))
+        except KeyError:
+            return set()
 
 
 def _opens(thing: Any) -> bool:

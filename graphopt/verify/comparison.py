@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 
 from graphopt.capture.footprint import GlobalState, Preserved
+from graphopt.guards.places import objects_of
 from graphopt.verify.observation import Observation, copy_arguments, difference, observe
 
 
@@ -60,7 +61,7 @@ def compare_programs(
                 return Verdict(None, f"the example call runs the original: {reason}")
 
             def run(program: Callable[..., Any]) -> Observation:
-                copied_args, copied_kwargs = copy_arguments(args, kwargs)
+                copied_args, copied_kwargs = copy_arguments(args, kwargs, objects_of(original))
                 with _prepared(original, args, kwargs, warm, grad):
                     return observe(program, copied_args, copied_kwargs, module=original, seed=seed)
 
@@ -83,7 +84,7 @@ def exception_of(model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
-            copied_args, copied_kwargs = copy_arguments(args, kwargs)
+            copied_args, copied_kwargs = copy_arguments(args, kwargs, objects_of(model))
             with _prepared(model, args, kwargs, False, torch.is_grad_enabled()):
                 seen = observe(model, copied_args, copied_kwargs, module=model, seed=seed)
     finally:
@@ -97,6 +98,6 @@ def _prepared(
 ) -> Iterator[None]:
     with Preserved(original), torch.set_grad_enabled(grad):
         if warm:
-            copied_args, copied_kwargs = copy_arguments(args, kwargs)
+            copied_args, copied_kwargs = copy_arguments(args, kwargs, objects_of(original))
             original(*copied_args, **copied_kwargs)
         yield

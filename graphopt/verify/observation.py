@@ -24,6 +24,8 @@ import math
 import struct
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import PurePath
+from re import Pattern
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -130,6 +132,12 @@ def _float_bits(value: float) -> str:
     return "nan" if math.isnan(value) else struct.pack(">d", value).hex()
 
 
+_BY_REPR = (
+    torch.dtype, torch.device, torch.layout, torch.memory_format, range, slice, Pattern,
+    PurePath,  # its slots fill as it is asked
+)  # fmt: skip
+
+
 def _literal(path: str, value: object) -> Literal | None:
     """The fact of a plain Python value, or None where ``value`` has parts to look into."""
     if isinstance(value, enum.Enum):
@@ -148,7 +156,7 @@ def _literal(path: str, value: object) -> Literal | None:
         bits = f"{value.dtype} {value.shape} {np.ascontiguousarray(value).tobytes().hex()}"
     elif isinstance(value, torch.Size):
         bits = repr(tuple(value))
-    elif isinstance(value, (torch.dtype, torch.device, torch.layout, torch.memory_format, range, slice)):
+    elif isinstance(value, _BY_REPR):
         bits = repr(value)
     elif isinstance(value, (type, FunctionType, BuiltinFunctionType, MethodType)):
         bits = f"{value.__module__}.{value.__qualname__}"
@@ -219,6 +227,15 @@ def _tensors_in(path: str, value: object, above: set[int]) -> Iterator[tuple[str
     elif id(value) not in above and _literal(path, value) is None:
         for suffix, item in _members(value):
             yield from _tensors_in(path + suffix, item, above | {id(value)})
+
+
+def _markers_in(value: object, above: set[int]) -> Iterator[object]:
+    """Every bare object() inside ``value``."""
+    if type(value) is object:
+        yield value
+    elif id(value) not in above and not isinstance(value, torch.Tensor) and _literal("", value) is None:
+        for _, item in _members(value):
+            yield from _markers_in(item, above | {id(value)})
 
 
 def _asked(tensor: torch.Tensor, question: str) -> bool | None:
@@ -648,21 +665,25 @@ def _largest_ulps(mine: torch.Tensor, theirs: torch.Tensor) -> int:
 
 
 def copy_arguments(
-    args: Sequence[object], kwargs: Mapping[str, object] | None = None
+    args: Sequence[object],
+    kwargs: Mapping[str, object] | None = None,
+    kept: Mapping[int, object] | None = None,
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Deep copies of the arguments in which every relation among them holds again.
 
     Views of one storage become views of one copied storage, one object stays one object, and dtype,
     strides, offset, lazy bits, ``requires_grad`` and ``.grad`` are kept. A tensor inside an
-    autograd graph becomes a leaf that requires grad. Parameters stay parameters.
+    autograd graph becomes a leaf that requires grad. Parameters stay parameters. What is `kept`, by
+    id(), stays itself, and so does a bare object(), which is nothing but its identity.
     """
-    memo: dict[int, Any] = {}
+    memo: dict[int, Any] = dict(kept or {})
     storages: dict[int, torch.UntypedStorage] = {}
     alive: list[object] = []
     values = (tuple(args), dict(kwargs or {}))
     for _, tensor in tensors_in(values):
         if id(tensor) not in memo:
             memo[id(tensor)] = _copy_tensor(tensor, storages, alive)
+    memo |= {id(marker): marker for marker in _markers_in(values, set())}
     copied_args, copied_kwargs = copy.deepcopy(values, memo)
     return copied_args, copied_kwargs
 

@@ -232,7 +232,7 @@ def test_a_hook_that_collects_is_refused() -> None:
         (nn.Linear, (X,), "no model"),
         ("missing.pt2", (X,), "missing.pt2"),
         (lambda x: x, (X, X), "signature"),
-        (nn.Linear(3, 3), (X,), "torch.export refuses"),
+        (nn.Linear(3, 3), (X,), "raises without graphopt"),
         (torch.jit.script(nn.Linear(4, 4)), (X,), "TorchScript"),
         (torch.compile(nn.Linear(4, 4)), (X,), "compiled already"),
     ],
