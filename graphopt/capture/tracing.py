@@ -28,7 +28,6 @@ from graphopt.capture.unwatched import refuse_unwatched
 from graphopt.capture.watch import Watch
 from graphopt.errors import Unsupported
 from graphopt.guards import backward_hook
-from graphopt.guards.arguments import PLAIN
 from graphopt.guards.places import objects_of, own_tensors
 from graphopt.ir.structure import (
     Const,
@@ -69,7 +68,7 @@ class Call:
         structures = tuple(flattening.take(value) for _, value in bound)
         for parameter, structure in zip(parameters, structures, strict=True):
             refuse_unwatched(structure, parameter.name, owned)
-        if not own_tensors(model, PLAIN).ids().isdisjoint(map(id, flattening.leaves)):
+        if not own_tensors(model, torch.is_tensor).ids().isdisjoint(map(id, flattening.leaves)):
             raise Unsupported(
                 "an argument is a tensor of the model's own: forward could tell that they are one object, "
                 "and a graph has them as two",

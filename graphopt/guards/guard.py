@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from graphopt.guards.arguments import ArgumentCheck
-from graphopt.guards.facts import Facts
+from graphopt.guards.facts import Facts, TensorFact
 from graphopt.guards.places import objects_of, own_tensors
 from graphopt.guards.surroundings import Surroundings
 
@@ -15,8 +15,9 @@ class Guard:
 
     def __init__(self, facts: Facts, model: torch.nn.Module) -> None:
         self.facts = facts
-        kinds = {fact.kind for fact in facts.arguments}
-        self._arguments = ArgumentCheck(facts, objects_of(model), own_tensors(model, kinds)).compile()
+        looks = {(f.kind, f.dtype, len(f.shape)) for f in facts.arguments if isinstance(f, TensorFact)}
+        tensors = own_tensors(model, lambda t: (type(t), t.dtype, t.dim()) in looks)
+        self._arguments = ArgumentCheck(facts, objects_of(model), tensors).compile()
         self._traceable = ArgumentCheck(facts).compile()
         self._surroundings = Surroundings(facts, model)
 

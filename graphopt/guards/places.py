@@ -4,7 +4,7 @@ import contextlib
 import operator
 import types
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import torch
@@ -150,11 +150,10 @@ def objects_of(model: torch.nn.Module) -> dict[int, Any]:
     return {id(thing): thing for _, thing in reachable(model) if not isinstance(thing, plain)}
 
 
-def own_tensors(model: torch.nn.Module, kinds: Collection[type]) -> "OwnTensors":
-    """The parameters of a model where `kinds` has Parameter, and its buffers where it has Tensor."""
-    slots = [("_parameters", torch.nn.Parameter), ("_buffers", torch.Tensor)]
-    tables = [vars(module)[slot] for _, module in modules_of(model) for slot, kind in slots if kind in kinds]
-    return OwnTensors([(table, name) for table in tables for name in table])
+def own_tensors(model: torch.nn.Module, fits: Callable[[torch.Tensor], bool]) -> "OwnTensors":
+    """The parameters and buffers of a model that satisfy a condition now."""
+    tables = [vars(module)[slot] for _, module in modules_of(model) for slot in ("_parameters", "_buffers")]
+    return OwnTensors([(t, name) for t in tables for name in t if t[name] is not None and fits(t[name])])
 
 
 class OwnTensors:
