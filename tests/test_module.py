@@ -201,13 +201,6 @@ def test_a_saved_program_loads_in_plain_torch_with_its_own_names(tmp_path: Path)
     assert torch.equal(again(X), model(X))
 
 
-def test_what_cannot_be_saved_writes_nothing(tmp_path: Path) -> None:
-    opt = graphopt.optimize(nn.Linear(4, 4), (X,), dynamic_shapes="auto")
-    with pytest.raises(graphopt.Unsupported):
-        opt.save(tmp_path / "net.pt2")
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.mark.parametrize("inputs", [1, 8])
 def test_a_call_costs_at_most_ten_microseconds_and_two_an_input_above_the_graph(inputs: int) -> None:
     class Sum(nn.Module):

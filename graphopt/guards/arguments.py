@@ -49,7 +49,7 @@ class ArgumentCheck:
         self.leaf_names: dict[int, str] = {}
         self.object_names: dict[int, str] = {}
         self.shown_names: dict[str, str] = {}  # of variables, for sentences
-        self.bound_symbols: set[str] = set()
+        self.symbols: dict[sympy.Symbol, sympy.Symbol] = {}  # to variables: a parameter may be named s0
         self.distinct: list[str] = []
         self.mutable: list[str] = []
         self._taken: set[str] = {p.name for p in facts.interface.parameters}
@@ -62,9 +62,9 @@ class ArgumentCheck:
             self._walk(structure, parameter.name, parameter.name)
         self._relations()
         for constraint in self.facts.constraints:
-            if {str(s) for s in constraint.free_symbols} <= self.bound_symbols:
-                condition = _python(constraint)
-                self._test(f"not ({condition})", "sizes", condition, "'otherwise'", "the relation")
+            if constraint.free_symbols <= self.symbols.keys():
+                condition = self._python(constraint)
+                self._test(f"not ({condition})", "sizes", str(constraint), "'otherwise'", "the relation")
         source = "\n".join(
             [f"def check({self._signature()}):", *self.lines, "    return None"],
         )
@@ -209,15 +209,19 @@ class ArgumentCheck:
             self._size(size, f"{variable}[{i}]", name, f"{what} at {i}")
 
     def _size(self, size: Dim, actual: str, name: str, what: str) -> None:
-        if isinstance(size, sympy.Symbol) and str(size) not in self.bound_symbols:
-            self.bound_symbols.add(str(size))
-            self.lines.append(f"    {size} = {actual}")
+        if isinstance(size, sympy.Symbol) and size not in self.symbols:
+            variable = self._fresh("n")
+            self.symbols[size] = sympy.Symbol(variable, integer=True)
+            self.lines.append(f"    {variable} = {actual}")
             return
         if isinstance(size, int):
             self._test(f"{actual} != {size}", name, size, actual, what)
             return
-        if {str(s) for s in size.free_symbols} <= self.bound_symbols:
-            self._test(f"{actual} != {_python(size)}", name, str(size), actual, what)
+        if size.free_symbols <= self.symbols.keys():
+            self._test(f"{actual} != {self._python(size)}", name, str(size), actual, what)
+
+    def _python(self, expr: sympy.Basic) -> str:
+        return str(sympy.pycode(expr.xreplace(self.symbols), fully_qualified_modules=False, strict=False))
 
     def _container(self, structure: Container, path: str, name: str) -> None:
         form, kind, items = structure.form, structure.kind, structure.items
@@ -290,7 +294,3 @@ def _constant_key(key: Structure) -> object:
             return tuple(_constant_key(item) for item in items)
         case _:
             return None
-
-
-def _python(expr: sympy.Basic) -> str:
-    return str(sympy.pycode(expr, fully_qualified_modules=False, strict=False))
