@@ -19,6 +19,9 @@ class OptimizedModule(torch.nn.Module):
     attribute are the original's, under its own names. Hooks registered here run around either.
     `isinstance` answers as for the original. `modules()` and `apply` meet the original in the place of
     the drop-in, so that code that goes by class finds a model that has no sub-modules too.
+
+    After `torch.compile` all facts are watched but hooks and global modes, which Dynamo does not guard or
+    guards by itself.
     """
 
     def __init__(self, original: torch.nn.Module, programs: tuple[Program, ...], policy: Policy) -> None:

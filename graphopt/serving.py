@@ -125,7 +125,7 @@ class Serving:
 
     def _in_compiler(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         for variant in self.variants:
-            if variant.modes_hold() and variant.guard.arguments_hold(args, kwargs):
+            if variant.modes_hold() and variant.guard.holds_traced(args, kwargs):
                 return variant.run(*args, **kwargs)
         return self.original(*args, **kwargs)
 

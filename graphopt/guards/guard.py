@@ -8,6 +8,7 @@ from graphopt.guards.arguments import ArgumentCheck
 from graphopt.guards.facts import Facts, TensorFact
 from graphopt.guards.places import objects_of, own_tensors
 from graphopt.guards.surroundings import Surroundings
+from graphopt.guards.traced import TracedCheck
 
 
 class Guard:
@@ -20,6 +21,11 @@ class Guard:
         self._arguments = ArgumentCheck(facts, objects_of(model), tensors).compile()
         self._traceable = ArgumentCheck(facts).compile()
         self._surroundings = Surroundings(facts, model)
+        self._model = model
+        try:
+            self._state = TracedCheck(facts, model).compile()
+        except KeyError:  # what the first call makes is not there yet
+            self._state = _never
 
     def violation(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
         """None where the call satisfies every fact, else a sentence that names the first it breaks."""
@@ -38,6 +44,10 @@ class Guard:
         except TypeError:
             return False
 
-    def arguments_hold(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        """Whether the arguments satisfy their facts (the part that a tracing compiler can follow)."""
-        return self._traceable(*args, **kwargs) is None
+    def holds_traced(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """The same in a form that a tracing compiler follows, but for hooks and global modes."""
+        return self._traceable(*args, **kwargs) is None and self._state(self._model)
+
+
+def _never(model: torch.nn.Module) -> bool:
+    return False
