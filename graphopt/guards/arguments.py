@@ -235,7 +235,7 @@ class ArgumentCheck:
         kind_name = self._constant(kind)
         self._test(f"type({path}) is not {kind_name}", name, kind, f"type({path})", "the type")
         for attribute, constant in structure.shared:
-            self._const(constant.value, f"{path}.{attribute}", f"{name}.{attribute}")
+            self._const(constant.value, f"{kind_name}.{attribute}", f"{name}.{attribute}")
         if form == "reduced":
             parts = self._fresh("r")
             self.lines.append(f"    {parts} = {self._constant(reduce_object)}({path})")

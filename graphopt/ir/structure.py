@@ -169,15 +169,16 @@ class Flattening:
             type(thing),
             tuple(self.take(key, depth) for key in keys),
             tuple(self.take(item, depth) for item in items),
-            _class_constants(type(thing), keys),
+            _class_constants(thing),
         )
 
 
-def _class_constants(kind: type, keys: Iterable[object]) -> tuple[tuple[str, Const], ...]:
-    """The constants among a class's attributes that no attribute of the object hides."""
+def _class_constants(thing: object) -> tuple[tuple[str, Const], ...]:
+    """The constants among the attributes of an object's class that none of its own hides."""
+    kind = type(thing)
     if kind.__module__ == "builtins":
         return ()
-    hidden = set(filter(lambda key: isinstance(key, str), keys))
+    hidden = getattr(thing, "__dict__", {})
     found: dict[str, object] = {}
     for base in reversed(kind.__mro__):
         found.update(vars(base))

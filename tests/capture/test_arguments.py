@@ -270,6 +270,19 @@ def test_constants_of_an_arguments_class_are_watched(monkeypatch: pytest.MonkeyP
     assert torch.equal(opt(X, Shared()), X * 3)
 
 
+@dataclasses.dataclass
+class Named(dict):  # type: ignore[type-arg]
+    hidden: Any = None
+
+    def __post_init__(self) -> None:
+        self["hidden"] = self.hidden
+
+
+def test_a_constant_of_the_class_that_the_object_hides_is_not_asked() -> None:
+    opt = graphopt.optimize(lambda a: a.hidden * 2, (Named(X),), on_guard="error")
+    assert torch.equal(opt(Named(X + 1)), (X + 1) * 2)
+
+
 def test_a_function_that_reads_only_operators_is_served() -> None:
     opt = graphopt.optimize(lambda x, f: f(x, 2), (X, operator.mul), on_guard="error")
     assert torch.equal(opt(X, operator.mul), X * 2)
