@@ -14,13 +14,19 @@ from graphopt.ir.literal import SCALARS
 from graphopt.ir.structure import Container, Opaque, Structure
 
 
-def refuse_unwatched(structure: Structure, name: str, owned: Collection[int]) -> None:
+def refuse_unwatched(
+    structure: Structure, name: str, owned: Collection[int], kinds: tuple[type, ...] = ()
+) -> None:
     """Raises Unsupported where an argument holds a module, function, class or Python module that the
     model does not own and that has contents which may change: nothing would watch them."""
     if isinstance(structure, Container):
         for item in (*structure.keys, *structure.items):
-            refuse_unwatched(item, name, owned)
+            refuse_unwatched(item, name, owned, (*kinds, structure.kind))
     if not isinstance(structure, Opaque) or id(structure.value) in owned:
+        return
+    if any(
+        structure.value is kind for kind in kinds
+    ):  # the class of an object that is made anew: its constants are guarded
         return
     held = _changeable(structure.value)
     if held:
