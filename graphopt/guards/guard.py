@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from graphopt.errors import Unsupported
 from graphopt.guards.arguments import ArgumentCheck
 from graphopt.guards.facts import Facts, TensorFact
 from graphopt.guards.places import objects_of, own_tensors
@@ -33,6 +34,8 @@ class Guard:
             found = self._arguments(*args, **kwargs)
         except TypeError as error:  # the arguments do not bind
             return f"the call does not fit the signature: {error}"
+        except Unsupported as error:
+            return error.what
         if found is not None:
             return found()
         return None if self._surroundings.hold() else self._surroundings.violation()
@@ -41,7 +44,7 @@ class Guard:
         """Whether the call satisfies every fact."""
         try:
             return self._arguments(*args, **kwargs) is None and self._surroundings.hold()
-        except TypeError:
+        except (TypeError, Unsupported):  # they do not bind, or hold what no argument of capture held
             return False
 
     def holds_traced(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:

@@ -195,8 +195,6 @@ def _open(thing: Any) -> tuple[str, Iterable[object], Iterable[object]]:
     for refused, why, remedy in _REFUSED:
         if isinstance(thing, refused):
             raise Unsupported(f"{kind.__qualname__} in the arguments or result: {why}", remedy=remedy)
-    if isinstance(thing, set | frozenset):
-        _check_order(thing)
     if kind is tuple:
         return "tuple", (), thing
     if kind is list:
@@ -228,15 +226,17 @@ def _check_keys(thing: dict[object, object]) -> None:
             )
 
 
-def _check_order(thing: Any) -> None:
-    """A set made of the same elements may list them in another order, and forward would see it."""
+def _insertion(thing: Any) -> list[object]:
+    """An order in which a set's elements make one that lists them alike, as forward would see another."""
     order = list(thing)
-    made = list(set(order) if isinstance(thing, set) else frozenset(order))
-    if not all(map(_is_stable, order)) or not all(map(operator.is_, made, order)):
-        raise Unsupported(
-            "a set in the arguments or result has an order that cannot be kept",
-            remedy="pass a list, or a set made at once of strings or numbers",
-        )
+    make = set if isinstance(thing, set) else frozenset
+    for inserted in (order, order[::-1]):
+        if all(map(operator.is_, make(inserted), order)) and all(map(_is_stable, order)):
+            return inserted
+    raise Unsupported(
+        "a set in the arguments or result has an order that cannot be kept",
+        remedy="pass a list, or a set made at once of strings or numbers",
+    )
 
 
 def _is_plain_object(kind: type) -> bool:
@@ -271,6 +271,8 @@ def reduce_object(thing: Any) -> tuple[object, ...]:
     if isinstance(reduced, str):
         raise Unsupported(f"{type(thing).__qualname__} in the arguments or result is a global object")
     make, arguments, state, listed, paired = (*reduced, None, None, None)[:5]
+    if isinstance(thing, set | frozenset):
+        arguments = (_insertion(thing),)
     if isinstance(thing, functools.partial):  # its empty dictionary comes and goes
         state = (*state[:3], state[3] or None)
     return (
