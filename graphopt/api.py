@@ -10,15 +10,17 @@ import torch
 from graphopt.authoring import Pass
 from graphopt.capture import Program, as_module, capture
 from graphopt.capture.archive import save_program
+from graphopt.capture.tracing import ExportRefused
 from graphopt.catalog import choose
 from graphopt.diff import diff_text
-from graphopt.errors import Error, Unsupported
+from graphopt.errors import Error, ExampleRaises, Unsupported
 from graphopt.export import export_program
 from graphopt.ir.graph import Graph
-from graphopt.module import OptimizedModule, Policy
+from graphopt.module import OptimizedModule, serving_of
 from graphopt.pipeline import run_passes
 from graphopt.report import Report, Size
-from graphopt.verify.comparison import Verdict, compare_programs
+from graphopt.serving import Policy, Serving
+from graphopt.verify.comparison import Verdict, compare_programs, exception_of
 
 _ON_GUARD = ("original", "error", "recapture")
 _NONFINITE = ("finite", "exact")
@@ -40,13 +42,13 @@ class Optimized:
         """The emitted torch.fx.GraphModule. It checks no guards. Raises Error before the first call
         where no example inputs were given."""
         self._needs_capture()
-        return self.module.newest.graph_module
+        return serving_of(self.module).newest.graph_module
 
     @property
     def graph(self) -> Graph:
         """The optimised graph."""
         self._needs_capture()
-        return self.module.newest.program.graph
+        return serving_of(self.module).newest.program.graph
 
     @property
     def report(self) -> Report:
@@ -124,12 +126,17 @@ def optimize(
     _check_option("on_guard", on_guard, _ON_GUARD)
     _check_option("nonfinite", nonfinite, _NONFINITE)
     chosen = choose(passes)
-    original = model.original if isinstance(model, OptimizedModule) else as_module(model, trust=trust)
+    original = (
+        serving_of(model).original if isinstance(model, OptimizedModule) else as_module(model, trust=trust)
+    )
     record = _Record()
 
     def capture_and_rewrite(call_args: tuple[Any, ...], call_kwargs: dict[str, Any]) -> Program:
-        program = capture(original, call_args, call_kwargs, dynamic_shapes)
         example = _Example(original, call_args, call_kwargs, seed)
+        try:
+            program = capture(original, call_args, call_kwargs, dynamic_shapes)
+        except ExportRefused as refused:
+            raise example.raised() or refused from refused.__cause__
         confirmed = example.compare(program)
         if confirmed.equivalent is False:
             raise Unsupported(
@@ -165,7 +172,7 @@ def optimize(
     program = capture_and_rewrite(example, kwargs or {})
     module = OptimizedModule(original, (program,), Policy(on_guard, capture_and_rewrite))
     if record.report is not None and not record.report.accepted:
-        module.retire()
+        serving_of(module).retire()
     return Optimized(module, record)
 
 
@@ -178,14 +185,24 @@ class _Example:
     kwargs: dict[str, Any]
     seed: int
 
+    def raised(self) -> ExampleRaises | None:
+        """Where eager itself raises on the example call: an error that says so."""
+        raised = exception_of(self.original, self.args, self.kwargs, self.seed)
+        if not raised:
+            return None
+        return ExampleRaises(
+            f"the example call raises without graphopt: {raised}",
+            remedy="pass args and kwargs that the model accepts",
+        )
+
     def compare(self, program: Program) -> Verdict:
         """Compares a program with the original; with gradients on and off where it has two graphs."""
-        module = OptimizedModule(self.original, (program,), Policy("error", None))
+        served = Serving(self.original, (program,), Policy("error", None))
         grad_modes = (torch.is_grad_enabled(),) if program.training is None else (False, True)
         verdicts = []
         for grad in grad_modes:
             with torch.set_grad_enabled(grad):
-                verdicts.append(compare_programs(self.original, module, self.args, self.kwargs, self.seed))
+                verdicts.append(compare_programs(self.original, served, self.args, self.kwargs, self.seed))
         return next((v for v in verdicts if v.equivalent is not True), verdicts[0])
 
 

@@ -1,6 +1,7 @@
 """The command line. Exit codes: 0 ok, 1 not equivalent, 2 usage, 3 cannot capture."""
 
 import importlib
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,8 @@ def optimize_command(
     (model, args, kwargs).
     """
     with _reporting():
+        if output is not None:
+            _check_place(output)
         built, args, kwargs = _build(model)
         optimized = optimize(built, args, kwargs, passes=passes or None, verify=not no_verify)
         if output is not None:
@@ -90,11 +93,37 @@ def _build(spec: str) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
     sys.path.insert(0, "")
     try:
         build = getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError) as error:
-        raise Usage(f"{spec} cannot be imported: {error}", remedy="check the name and PYTHONPATH") from error
-    built = build()
+    except Exception as error:  # a module may raise anything while it is imported
+        raise Usage(
+            f"{spec} cannot be imported: {_said(error)}", remedy="check the name and PYTHONPATH"
+        ) from error
+    try:
+        built = build()
+    except Error:
+        raise
+    except Exception as error:
+        raise Usage(f"{spec} raises {_said(error)}", remedy="make it run without arguments") from error
     parts = built if isinstance(built, tuple) else (built,)
     if not 1 <= len(parts) <= 3:
-        raise Usage(f"{spec} returned {len(parts)} things", remedy="return model, args and kwargs")
-    model, args, kwargs = (*parts, (), {})[:3] if len(parts) < 3 else parts
-    return model, tuple(args), dict(kwargs)
+        raise Usage(f"{spec} returned {len(parts)} things", remedy=_RETURN)
+    model, args, kwargs = parts[0], parts[1] if len(parts) > 1 else (), parts[2] if len(parts) > 2 else {}
+    if not isinstance(args, tuple | list) or not isinstance(kwargs, dict):
+        raise Usage(f"{spec} returned args or kwargs of another kind", remedy=_RETURN)
+    return model, tuple(args), kwargs
+
+
+_RETURN = "return a model, a tuple of its arguments, and a dictionary of those by name"
+
+
+def _said(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def _check_place(output: Path) -> None:
+    """Raises Usage where no file can be written, before any work is done."""
+    if output.is_dir() or not os.access(output.absolute().parent, os.W_OK | os.X_OK):
+        raise Usage(
+            f"{str(output)!r} cannot be written",
+            remedy="name a file in a folder that exists and can be written",
+        )
