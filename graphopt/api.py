@@ -9,14 +9,16 @@ import torch
 from graphopt.authoring import Pass
 from graphopt.capture import Program, as_module, capture
 from graphopt.capture.archive import save_program
+from graphopt.capture.tracing import ExportRefused
 from graphopt.catalog import choose
 from graphopt.diff import diff_text
 from graphopt.errors import Error
 from graphopt.export import export_program
 from graphopt.ir.graph import Graph
-from graphopt.module import OptimizedModule, Policy
+from graphopt.module import OptimizedModule, serving_of
 from graphopt.optimizer import confirm, rewrite
 from graphopt.report import Report, Size
+from graphopt.serving import Policy
 from graphopt.verify.verifier import Budget, Verifier
 
 _ON_GUARD = ("original", "error", "recapture")
@@ -39,13 +41,13 @@ class Optimized:
         """The emitted torch.fx.GraphModule. It checks no guards. Raises Error before the first call
         where no example inputs were given."""
         self._needs_capture()
-        return self.module.newest.graph_module
+        return serving_of(self.module).newest.graph_module
 
     @property
     def graph(self) -> Graph:
         """The optimised graph."""
         self._needs_capture()
-        return self.module.newest.program.graph
+        return serving_of(self.module).newest.program.graph
 
     @property
     def graph_before(self) -> Graph:
@@ -132,13 +134,18 @@ def optimize(
     _check_option("on_guard", on_guard, _ON_GUARD)
     _check_option("nonfinite", nonfinite, _NONFINITE)
     chosen = choose(passes)
-    original = model.original if isinstance(model, OptimizedModule) else as_module(model, trust=trust)
+    original = (
+        serving_of(model).original if isinstance(model, OptimizedModule) else as_module(model, trust=trust)
+    )
     record = _Record()
 
     def capture_and_rewrite(call_args: tuple[Any, ...], call_kwargs: dict[str, Any]) -> Program:
         progress("capture")
-        program = capture(original, call_args, call_kwargs, dynamic_shapes)
         verifier = Verifier(original, call_args, call_kwargs, seed, Budget(time_budget_s))
+        try:
+            program = capture(original, call_args, call_kwargs, dynamic_shapes)
+        except ExportRefused as refused:
+            raise verifier.example_error() or refused from refused.__cause__
         # A call that raises shows nothing of what comes after: a dead operator may be the one that raises.
         confirmed = confirm(program, verifier)
         to_run = () if confirmed.raises else chosen
@@ -166,7 +173,7 @@ def optimize(
     program = capture_and_rewrite(example, kwargs or {})
     module = OptimizedModule(original, (program,), Policy(on_guard, capture_and_rewrite))
     if record.report is not None and not record.report.accepted:
-        module.retire()
+        serving_of(module).retire()
     return Optimized(module, record)
 
 

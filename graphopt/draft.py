@@ -3,7 +3,7 @@
 import enum
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from graphopt.analysis.geometry import Views
 from graphopt.analysis.gradients import differentiable
@@ -158,7 +158,6 @@ class Draft:
         self._start()
 
     def _start(self) -> None:
-        self._analyses: dict[object, Any] = {}
         self._first = len(self.steps)
         self._values: dict[str, Value] = {}
         self._stands_for: dict[str, list[str]] = {}
@@ -174,20 +173,18 @@ class Draft:
         self._pass_name, self._claim, self._finding = pass_name, claim, finding
 
     def analysis(self, kind: Callable[[Graph], _Analysis]) -> _Analysis:
-        """A pure function of `graph`, computed once until an edit shows in the graph."""
-        if kind not in self._analyses:
-            self._analyses[kind] = kind(self.graph)
-        found: _Analysis = self._analyses[kind]
+        """A pure function of `graph`, computed once for a graph."""
+        known = self.graph.analyses
+        if kind not in known:
+            known[kind] = kind(self.graph)
+        found: _Analysis = known[kind]
         return found
 
     def substitution(self) -> Substitution:
         """What stands against letting values take the place of others, in `graph`."""
-        graph, views = self.graph, self.analysis(Views)
         through = self.analysis(differentiable) if self.gradients else frozenset()
-        return Substitution(graph, self.analysis(Memory), views, self.analysis(self._objects), through)
-
-    def _objects(self, graph: Graph) -> Objects:
-        return Objects(graph, self.analysis(Views))
+        known = self.analysis(Memory), self.analysis(Views), self.analysis(Objects)
+        return Substitution(self.graph, *known, through)
 
     def live(self, node: Node) -> bool:
         """Whether the node still stands."""

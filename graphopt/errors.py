@@ -30,6 +30,10 @@ class Unsupported(Error):
     """The program cannot be kept exactly, so it is refused (torch.export's refusals included)."""
 
 
+class ExampleRaises(Unsupported):
+    """The example call itself raises: its arguments do not fit the model."""
+
+
 class GuardError(Error):
     """A call does not satisfy what was assumed at capture, and `on_guard="error"` was asked for."""
 

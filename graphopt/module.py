@@ -1,82 +1,15 @@
 """`OptimizedModule`: the drop-in for a model. It owns the original and runs emitted graphs behind guards."""
 
+import contextlib
 import copy
 import inspect
-import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from graphopt.capture.program import Program
-from graphopt.emit import emit, restoring_modes
-from graphopt.errors import GuardError, Unsupported
-from graphopt.guards import Guard
-from graphopt.ir.structure import Interface, leaf_order
-
-MAX_VARIANTS = 8
-
-
-class Variant:
-    """One program bound to one model: its guard and its emitted graph."""
-
-    def __init__(self, program: Program, model: torch.nn.Module) -> None:
-        self.program = program
-        self.training = [(module, module.training) for module in model.modules()]
-        self.guard = Guard(program.facts, model)
-        self.graph_module = emit(program.graph, program.interface, program.constants, model)
-        self.run: Callable[..., Any] = self.graph_module.forward
-        if program.training is not None:
-            with_gradients = emit(program.training, program.interface, program.constants, model)
-            self.run = _by_grad_mode(self.run, with_gradients.forward)
-        defaults = _tensor_defaults(program.interface)
-        if defaults:
-            self.run = _with_defaults(self.run, defaults)
-        if any(node.op.startswith("functorch.") or any(node.regions) for node in program.graph.nodes):
-            self.run = restoring_modes(self.run)
-
-    def modes_hold(self) -> bool:
-        """Whether every sub-module is in the mode of capture, asked so that torch.compile guards it."""
-        return all([module.training == mode for module, mode in self.training])
-
-
-def _tensor_defaults(interface: Interface) -> list[tuple[int, str, Any]]:
-    """Parameters whose defaults hold tensors, which a torch.fx signature cannot: place, name, default."""
-    return [
-        (i, parameter.name, parameter.default)
-        for i, (parameter, structure) in enumerate(
-            zip(interface.parameters, interface.arguments, strict=True)
-        )
-        if parameter.default is not inspect.Parameter.empty and leaf_order((structure,))
-    ]
-
-
-def _with_defaults(run: Callable[..., Any], defaults: list[tuple[int, str, Any]]) -> Callable[..., Any]:
-    def filled(*args: Any, **kwargs: Any) -> Any:
-        missing = {name: value for i, name, value in defaults if i >= len(args) and name not in kwargs}
-        return run(*args, **kwargs, **missing)
-
-    return filled
-
-
-def _by_grad_mode(without: Callable[..., Any], with_gradients: Callable[..., Any]) -> Callable[..., Any]:
-    def run(*args: Any, **kwargs: Any) -> Any:
-        return (with_gradients if torch.is_grad_enabled() else without)(*args, **kwargs)
-
-    return run
-
-
-@dataclass
-class Policy:
-    """What to do when no variant fits a call: run the "original", raise an "error", or "recapture".
-
-    `capture` makes the program for a call; it serves the first call of a module made without example
-    inputs too. It is dropped by copying and pickling, and then the original runs.
-    """
-
-    on_guard: str
-    capture: Callable[[tuple[Any, ...], dict[str, Any]], Program] | None
+from graphopt.serving import Policy, Serving
 
 
 class OptimizedModule(torch.nn.Module):
@@ -84,159 +17,129 @@ class OptimizedModule(torch.nn.Module):
 
     The original module owns all state: `state_dict`, `parameters`, `to`, `train` and every other
     attribute are the original's, under its own names. Hooks registered here run around either.
+    `isinstance` answers as for the original. `modules()` and `apply` meet the original in the place of
+    the drop-in, so that code that goes by class finds a model that has no sub-modules too.
+
+    After `torch.compile` all facts are watched but hooks and global modes, which Dynamo does not guard or
+    guards by itself.
     """
 
     def __init__(self, original: torch.nn.Module, programs: tuple[Program, ...], policy: Policy) -> None:
         own = vars(self)
         own.update(vars(torch.nn.Module()))  # __init__ would set the original's mode
         for name in _SHARED:
-            own[name] = vars(original)[name]
+            if name in vars(original):
+                own[name] = vars(original)[name]
         del own["training"]
-        own["_original"] = original
-        own["_policy"] = policy
-        own["_warned"] = False
-        own["_variants"] = [Variant(program, original) for program in programs]
-        own["_retired"] = None
+        own[_SERVING] = Serving(original, programs, policy)
+        own["_compiled_call_impl"] = None  # what compile() sets is the drop-in's own
+        own["forward"] = _forward(own[_SERVING])
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """The original's forward."""
-        if torch.compiler.is_compiling():
-            return self._forward_in_compiler(args, kwargs)
-        for variant in self._variants:
-            if variant.guard.holds(args, kwargs):
-                return variant.run(*args, **kwargs)
-        return self._without_variant(args, kwargs)
-
-    def _forward_in_compiler(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        for variant in self._variants:
-            if variant.modes_hold() and variant.guard.arguments_hold(args, kwargs):
-                return variant.run(*args, **kwargs)
-        return self._original(*args, **kwargs)
-
-    def _without_variant(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        policy, variants = self._policy, self._variants
-        if not variants and policy.capture is not None:
-            return self._new_variant(args, kwargs).run(*args, **kwargs)
-        if self._retired is not None:
-            return self._original(*args, **kwargs)
-        reason = self.violation(args, kwargs)
-        if policy.on_guard == "error":
-            raise GuardError(reason, remedy='call as captured, or use on_guard="original" or "recapture"')
-        if policy.on_guard == "recapture" and policy.capture is not None:
-            if len(variants) < MAX_VARIANTS:
-                try:
-                    return self._new_variant(args, kwargs).run(*args, **kwargs)
-                except Unsupported as error:
-                    reason = f"{reason}; capturing this call fails: {error.what}"
-            else:
-                reason = f"{reason}; there are {MAX_VARIANTS} variants already"
-        if not self._warned:
-            vars(self)["_warned"] = True
-            warnings.warn(f"graphopt runs the original model: {reason} (said once)", stacklevel=5)
-        return self._original(*args, **kwargs)
-
-    def _new_variant(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Variant:
-        variant = Variant(self._policy.capture(args, kwargs), self._original)
-        self._variants.append(variant)
-        return variant
-
-    @property
-    def original(self) -> torch.nn.Module:
-        """The model, the only owner of state."""
-        model: torch.nn.Module = self._original
-        return model
-
-    @property
-    def variants(self) -> tuple[Variant, ...]:
-        """The variants in use, oldest first."""
-        return tuple(self._variants)
-
-    @property
-    def newest(self) -> Variant:
-        """The variant made last, be it in use or retired."""
-        variant: Variant = self._retired or self._variants[-1]
-        return variant
-
-    def retire(self) -> None:
-        """Takes the variants out of use: the original runs from now on."""
-        own = vars(self)
-        own["_retired"] = self.newest
-        own["_variants"] = []
-        own["_policy"] = Policy("original", None)
-
-    def violation(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-        """Why the newest variant does not serve a call, in one sentence; "" where it does."""
-        if not self._variants:
-            return "no call has been captured"
-        return self._variants[-1].guard.violation(args, kwargs) or ""
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:  # what replaces a module's class (parametrize) means the original's
+        return type(serving_of(self).original)
 
     @property
     def training(self) -> bool:
         """The original's mode."""
-        mode: bool = self._original.training
+        mode: bool = serving_of(self).original.training
         return mode
 
     @training.setter
     def training(self, mode: bool) -> None:
-        self._original.training = mode
+        serving_of(self).original.training = mode
 
     def __getattr__(self, name: str) -> Any:
-        original = vars(self).get("_original")
-        if original is None:
+        serving = vars(self).get(_SERVING)
+        if serving is None:
             raise AttributeError(name)
-        return getattr(original, name)
+        return getattr(serving.original, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "training":
-            self._original.training = value
-        elif name in vars(self) or "_original" not in vars(self):
+            serving_of(self).original.training = value
+        elif name in vars(self) or _SERVING not in vars(self):
             object.__setattr__(self, name, value)
         else:
-            setattr(self._original, name, value)
+            setattr(serving_of(self).original, name, value)
 
     def __delattr__(self, name: str) -> None:
-        delattr(self._original, name)
+        delattr(serving_of(self).original, name)
 
     def __dir__(self) -> list[str]:
-        return sorted({*object.__dir__(self), *dir(self._original)})
+        return sorted({*object.__dir__(self), *dir(serving_of(self).original)})
 
     def __len__(self) -> int:
-        return len(self._original)
+        return len(_original(self))
 
     def __bool__(self) -> bool:
-        return bool(self._original)
+        return bool(serving_of(self).original)
 
     def __iter__(self) -> Any:
-        return iter(self._original)
+        return iter(_original(self))
 
     def __getitem__(self, key: Any) -> Any:
-        return self._original[key]
+        return _original(self)[key]
 
     def __contains__(self, key: object) -> bool:
-        return key in self._original
+        return key in _original(self)
 
-    def extra_repr(self) -> str:
-        """Shown by repr(): what runs."""
-        return f"graphopt: {len(self._variants)} variant(s) of {type(self._original).__name__}"
+    def __repr__(self) -> str:
+        serving = serving_of(self)
+        return f"OptimizedModule of {len(serving.variants)} variant(s): {serving.original!r}"
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "OptimizedModule":
-        policy = Policy(self._policy.on_guard, None)  # it would capture this model, not the copy
-        made = OptimizedModule(copy.deepcopy(self._original, memo), self._programs(), policy)
+        serving = serving_of(self)
+        original = copy.deepcopy(serving.original, memo)
+        policy = Policy(serving.policy.on_guard, None)  # it would capture this model, not the copy
+        made = OptimizedModule(original, serving.programs, policy)
         memo[id(self)] = made
         return made
 
-    def _programs(self) -> tuple[Program, ...]:
-        return tuple(variant.program for variant in self._variants if variant.guard.may_be_copied())
-
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restored, (self._original, self._programs(), self._policy.on_guard)
+        serving = serving_of(self)
+        return _restored, (serving.original, serving.programs, serving.policy.on_guard)
+
+
+def serving_of(module: OptimizedModule) -> Serving:
+    """The original, the variants and the policy of a drop-in. They are no attributes of it, so that the
+    model's own names win."""
+    serving: Serving = vars(module)[_SERVING]
+    return serving
+
+
+def _original(module: OptimizedModule) -> Any:
+    return serving_of(module).original
+
+
+def _forward(serving: Serving) -> Callable[..., Any]:
+    """The drop-in's forward, with the signature of the original's, by which callers choose arguments."""
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        return serving(*args, **kwargs)
+
+    forward.__doc__ = serving.original.forward.__doc__
+    with contextlib.suppress(TypeError, ValueError):  # some callables have none
+        forward.__signature__ = inspect.signature(serving.original.forward)  # type: ignore[attr-defined]
+    return forward
 
 
 def _restored(original: torch.nn.Module, programs: tuple[Program, ...], on_guard: str) -> OptimizedModule:
     return OptimizedModule(original, programs, Policy(on_guard, None))
 
 
-_SHARED = ("_modules", "_parameters", "_buffers", "_non_persistent_buffers_set")
+_SERVING = "_graphopt_serving"
+_SHARED = (
+    "_modules",
+    "_parameters",
+    "_buffers",
+    "_non_persistent_buffers_set",
+    # A parent's load_state_dict reads these of its children.
+    "_state_dict_hooks",
+    "_state_dict_pre_hooks",
+    "_load_state_dict_pre_hooks",
+    "_load_state_dict_post_hooks",
+)
 _OWN = {
     "forward",
     "register_forward_hook",
@@ -244,15 +147,14 @@ _OWN = {
     "register_full_backward_hook",
     "register_full_backward_pre_hook",
     "register_backward_hook",
-    "extra_repr",
     "compile",
 }
 
 
 def _delegate(name: str) -> Callable[..., Any]:
     def delegated(self: OptimizedModule, *args: Any, **kwargs: Any) -> Any:
-        result = getattr(self._original, name)(*args, **kwargs)
-        return self if result is self._original else result
+        result = getattr(serving_of(self).original, name)(*args, **kwargs)
+        return self if result is serving_of(self).original else result
 
     delegated.__name__ = name
     delegated.__doc__ = f"The original's `{name}`."
@@ -266,5 +168,8 @@ for _name, _method in vars(torch.nn.Module).items():
         "_load_from_state_dict",
         "_save_to_state_dict",
         "_named_members",
+        "_register_state_dict_hook",
+        "_register_load_state_dict_pre_hook",
+        "_replicate_for_data_parallel",
     ):
         setattr(OptimizedModule, _name, _delegate(_name))

@@ -13,8 +13,8 @@ from graphopt.draft import Claim, Missed, RolledBack, Site, Step, applied
 from graphopt.errors import Unsupported
 from graphopt.guards.places import held, split_path
 from graphopt.ir.graph import Argument, Constant, Graph, State
-from graphopt.module import OptimizedModule, Policy
 from graphopt.pipeline import Outcome, run_passes
+from graphopt.serving import Policy, Serving
 from graphopt.verify.comparison import Served, Verdict
 from graphopt.verify.rounding import excess_error
 from graphopt.verify.verifier import EXAMPLE, Check, Verification, Verifier, first_bad, weakest
@@ -134,7 +134,7 @@ class _Judge:
         return claim is Claim.BITWISE or check.backward or self._excess(made, check) is None
 
     def _served(self, made: Program) -> Served:
-        return OptimizedModule(self._verifier.original, (made,), Policy("error", None))
+        return Serving(self._verifier.original, (made,), Policy("error", None))
 
     def _excess(self, made: Program, check: Check) -> str | None:
         graph = made.training if check.grad and made.training is not None else made.graph
@@ -160,7 +160,7 @@ def _leaves(program: Program, original: torch.nn.Module, check: Check) -> list[A
 def confirm(program: Program, verifier: Verifier) -> Verdict:
     """Runs the captured program on the example call, beside the model. Raises Unsupported where it does
     something else."""
-    served = OptimizedModule(verifier.original, (program,), Policy("error", None))
+    served = Serving(verifier.original, (program,), Policy("error", None))
     example = next(verifier.checks())
     verdict = verifier.run(example, served, Claim.BITWISE)
     if verdict.equivalent is False:

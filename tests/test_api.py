@@ -141,3 +141,35 @@ def test_dynamic_shapes_by_parameter_reach_into_containers() -> None:
     )  # fmt: skip
     call = ([torch.randn(5, 4), X], {"x": torch.randn(2, 9)})
     assert torch.equal(opt(*call), program(*call))
+
+
+WRONG_CALLS: dict[str, tuple[tuple[Any, ...], dict[str, Any], str]] = {
+    "missing": ((), {}, "missing a required argument"),
+    "too many": ((X, X), {}, "too many positional"),
+    "unexpected keyword": ((X,), {"y": 1}, "unexpected keyword"),
+    "another shape": ((torch.randn(2, 5),), {}, "raises without graphopt: RuntimeError: mat1 and mat2"),
+    "no tensor": (("x",), {}, "raises without graphopt: TypeError"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_CALLS)
+def test_wrong_example_inputs_are_one_clear_error(name: str) -> None:
+    args, kwargs, says = WRONG_CALLS[name]
+    with pytest.raises(graphopt.Unsupported, match=says) as raised:
+        graphopt.optimize(nn.Linear(4, 4), args, kwargs)
+    assert "pass args and kwargs" in raised.value.remedy
+
+
+@pytest.mark.parametrize("name", [*WRONG_CALLS, "another dtype"])
+def test_a_wrong_first_call_raises_what_eager_raises_and_the_next_one_captures(name: str) -> None:
+    args, kwargs, _ = WRONG_CALLS.get(name, ((X.double(),), {}, ""))
+    model = nn.Linear(4, 4)
+    opt = graphopt.optimize(model)
+    with pytest.raises((TypeError, RuntimeError)) as expected:
+        model(*args, **kwargs)
+    with pytest.raises(expected.type) as raised:
+        opt(*args, **kwargs)
+    assert str(raised.value) == str(expected.value)
+    if name != "another dtype":  # its capture succeeds: the graph raises as eager does
+        assert torch.equal(opt(X), model(X))
+        assert opt.report.equivalent

@@ -10,8 +10,9 @@ class Objects:
     """The values of a graph by tensor object: in-place operators return what they wrote, and operators
     such as contiguous hand back what needs no work."""
 
-    def __init__(self, graph: Graph, views: Views) -> None:
+    def __init__(self, graph: Graph) -> None:
         self._classes = Partition()
+        views: Views = graph.analyses.get(Views) or graph.analyses.setdefault(Views, Views(graph))
         for node in graph.nodes:
             for value in node.results:
                 handed_back = views.same_object.get(value.name)

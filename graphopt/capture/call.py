@@ -1,14 +1,15 @@
 """One example call: its arguments taken apart, and made again of other tensors."""
 
 import types
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
+from graphopt.capture.unwatched import refuse_unwatched
 from graphopt.errors import Unsupported
-from graphopt.guards.members import is_users_class
-from graphopt.guards.places import variables_of
+from graphopt.guards.owned import objects_of, own_tensors
 from graphopt.ir.structure import (
     Const,
     Container,
@@ -32,14 +33,24 @@ class Call:
     leaves: tuple[Any, ...]
     positional: int  # how many arguments were passed by position
     keywords: tuple[str, ...]  # the names of those passed by name
+    owned: Mapping[int, object] = field(default_factory=dict)  # the model's own objects, by id()
 
     @classmethod
     def of(cls, model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> "Call":
         """Binds and flattens the arguments of one call."""
         bound = bind(model.forward, args, kwargs)
-        flattening = Flattening()
+        owned = objects_of(model)
+        flattening = Flattening(owned)
         parameters = tuple(parameter for parameter, _ in bound)
         structures = tuple(flattening.take(value) for _, value in bound)
+        for parameter, structure in zip(parameters, structures, strict=True):
+            refuse_unwatched(structure, parameter.name, owned)
+        if not own_tensors(model, torch.is_tensor).ids().isdisjoint(map(id, flattening.leaves)):
+            raise Unsupported(
+                "an argument is a tensor of the model's own: forward could tell that they are one object, "
+                "and a graph has them as two",
+                remedy="let forward read it from the model, or pass a clone or a view of it",
+            )
         # A default that holds tensors is passed along: the call may give another in its place.
         defaults = (
             parameter.name
@@ -48,13 +59,13 @@ class Call:
             and parameter.name not in kwargs
             and leaf_order((structure,))
         )
-        return cls(parameters, structures, tuple(flattening.leaves), len(args), (*kwargs, *defaults))
+        return cls(parameters, structures, tuple(flattening.leaves), len(args), (*kwargs, *defaults), owned)
 
     def replay(self, leaves: tuple[Any, ...]) -> tuple[tuple[Any, ...], dict[str, Any], Flattening]:
         """Arguments as the caller spelled them, made of other leaves; and their flattening."""
         objects: dict[int, Any] = {}
         values = [rebuild(structure, leaves, objects) for structure in self.arguments]
-        flattening = Flattening()
+        flattening = Flattening(self.owned)
         for value in values:
             flattening.take(value)
         args: list[Any] = []
@@ -82,19 +93,6 @@ class Call:
             elif isinstance(structure, Container):
                 pending.extend((*structure.keys, *structure.items))
         return found
-
-    def check_functions(self) -> None:
-        """Raises Unsupported where a function among the arguments reads what can change unseen: guards
-        know it by its variables, not by what is inside them."""
-        for function in self.functions:
-            for _, name, value in variables_of(function):
-                if _has_contents(value):
-                    raise Unsupported(
-                        f"{function.__qualname__}, which is passed to forward, reads {name}, "
-                        f"a {type(value).__name__}",
-                        remedy="let it read numbers and tensors, or make it a method of the model",
-                        where=f"{function.__code__.co_filename}:{function.__code__.co_firstlineno}",
-                    )
 
     def dynamic(self, spec: Any) -> Any:
         """`dynamic_shapes` as torch.export wants it for the flat leaves, of the caller's by parameter."""
@@ -131,9 +129,3 @@ def _assign_shapes(structure: Structure, spec: Any, found: dict[int, Any]) -> No
         parts = spec if isinstance(spec, dict) else dict(enumerate(spec))
         for key, item in zip(keys or range(len(structure.items)), structure.items, strict=True):
             _assign_shapes(item, parts.get(key), found)
-
-
-def _has_contents(value: object) -> bool:
-    if isinstance(value, list | dict | set | torch.nn.Module | types.MethodType):
-        return True
-    return is_users_class(type(value)) and not isinstance(value, type)

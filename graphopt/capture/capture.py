@@ -11,8 +11,9 @@ import torch
 
 from graphopt.capture.call import Call
 from graphopt.capture.program import Program
-from graphopt.capture.reader import plain_expression, read
+from graphopt.capture.reader import read
 from graphopt.capture.settled import settled_facts
+from graphopt.capture.symbols import Symbols
 from graphopt.capture.tracing import SideEffect, Trace, trace, warmed_up
 from graphopt.capture.watch import CustomBackward, Watch
 from graphopt.errors import Unsupported
@@ -74,8 +75,9 @@ def _capture(model: torch.nn.Module, call: Call, dynamic_shapes: Any) -> Program
         for parameter, structure in zip(call.parameters, call.arguments, strict=True)
         if isinstance(structure, Leaf)
     }
-    graph, constants = read(traced.program, model, arguments, traced.watch.trained)
-    facts = _facts(model, call, traced, graph)
+    symbols = Symbols()
+    graph, constants = read(traced.program, model, arguments, traced.watch.trained, symbols)
+    facts = _facts(model, call, traced, graph, symbols)
     return Program(graph, traced.interface, facts, constants, path=traced.path)
 
 
@@ -98,7 +100,7 @@ def _traced(model: torch.nn.Module, call: Call, dynamic_shapes: Any) -> Trace:
     return traced
 
 
-def _facts(model: torch.nn.Module, call: Call, traced: Trace, graph: Graph) -> Facts:
+def _facts(model: torch.nn.Module, call: Call, traced: Trace, graph: Graph, symbols: Symbols) -> Facts:
     watch = traced.watch
     inputs = {e.source.index: e.value for e in graph.inputs if not isinstance(e.source, State)
               and hasattr(e.source, "index")}  # fmt: skip
@@ -107,7 +109,8 @@ def _facts(model: torch.nn.Module, call: Call, traced: Trace, graph: Graph) -> F
     return Facts(
         interface=traced.interface,
         arguments=arguments,
-        constraints=tuple(_constraints(traced)),
+        sizes=_example_sizes(call, arguments),
+        constraints=tuple(_constraints(traced, symbols)),
         state=state,
         attributes=_attribute_facts(model, watch),
         distinct=len({id(held(model, fact.paths[0])) for fact in state}),
@@ -115,6 +118,17 @@ def _facts(model: torch.nn.Module, call: Call, traced: Trace, graph: Graph) -> F
         modes=_mode_facts(watch),
         hooks=forward_hooks(model),
     )
+
+
+def _example_sizes(call: Call, facts: tuple[TensorFact | NumberFact, ...]) -> tuple[tuple[str, int], ...]:
+    """What the symbolic sizes are in the example call."""
+    found: dict[str, int] = {}
+    for leaf, fact in zip(call.leaves, facts, strict=True):
+        if isinstance(fact, TensorFact):
+            for size, actual in zip(fact.shape, leaf.shape, strict=True):
+                if isinstance(size, sympy.Symbol):
+                    found.setdefault(str(size), int(actual))
+    return tuple(found.items())
 
 
 def _mode_facts(watch: Watch) -> tuple[ModeFact, ...]:
@@ -147,13 +161,13 @@ def _argument_fact(leaf: Any, kind: Any, watch: Watch) -> TensorFact | NumberFac
     )
 
 
-def _constraints(traced: Trace) -> list[sympy.Basic]:
+def _constraints(traced: Trace, symbols: Symbols) -> list[sympy.Basic]:
     """What must hold of the symbols: torch.export's guards, and ranges (which it does not enforce)."""
     found: list[sympy.Basic] = []
     for symbol, bounds in traced.program.range_constraints.items():
         if not str(symbol).startswith("s"):  # a number known inside the graph only
             continue
-        plain = sympy.Symbol(str(symbol), integer=True)
+        plain = symbols.plain(symbol)
         found.append(plain >= max(2, int(bounds.lower)))
         if bounds.upper.is_Integer and bounds.upper < _UNBOUNDED:
             found.append(plain <= int(bounds.upper))
@@ -161,7 +175,7 @@ def _constraints(traced: Trace) -> list[sympy.Basic]:
         if isinstance(value, torch.Tensor):
             environment = getattr(value.fake_mode, "shape_env", None)  # type: ignore[attr-defined]
             for guard in environment.guards if environment is not None else ():
-                found.append(plain_expression(guard.expr))
+                found.append(symbols.plain(guard.expr))
             break
     return [c for c in found if c not in (sympy.true, True)]
 

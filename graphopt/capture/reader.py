@@ -9,6 +9,7 @@ import torch
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 
+from graphopt.capture.symbols import Symbols
 from graphopt.capture.watch import _HERE, _TORCH
 from graphopt.errors import Unsupported
 from graphopt.guards.places import reachable
@@ -38,6 +39,7 @@ def read(
     model: torch.nn.Module,
     arguments: dict[int, str],
     trained: Iterable[torch.Tensor],
+    symbols: Symbols,
 ) -> tuple[Graph, dict[str, torch.Tensor]]:
     """The graph of an exported program and the constant tensors that it owns.
 
@@ -51,7 +53,7 @@ def read(
     for spec in program.graph_signature.output_specs:
         if spec.kind is not OutputKind.USER_OUTPUT:
             raise Unsupported(f"torch.export returned a {spec.kind.name} output for {spec.target}")
-    graph = _Reader(program.graph_module, sources, arguments).read()
+    graph = _Reader(program.graph_module, symbols, sources, arguments).read()
     return graph, constants
 
 
@@ -106,10 +108,12 @@ class _Reader:
     def __init__(
         self,
         module: torch.fx.GraphModule,
+        symbols: Symbols,
         sources: list[Source] | None = None,
         arguments: dict[int, str] | None = None,
     ) -> None:
         self.module = module
+        self.symbols = symbols
         self.sources = sources
         self.arguments = arguments or {}
         self.taken = {node.name for node in module.graph.nodes}
@@ -138,7 +142,7 @@ class _Reader:
     def _input(self, node: torch.fx.Node) -> None:
         index = len(self.inputs)
         source = self.sources[index] if self.sources is not None else Argument(index)
-        value = Value(self._input_name(node, source), _type(node.meta.get("val")))
+        value = Value(self._input_name(node, source), _type(node.meta.get("val"), self.symbols))
         self.inputs.append(Input(value, source))
         self.args[node.name] = value
 
@@ -163,7 +167,7 @@ class _Reader:
                 f"a {type(thing).__name__} ({node.target}) inside a sub-graph",
                 remedy="pass it to the sub-graph as an operand",
             )
-        self.args[node.name] = _Reader(thing).read()
+        self.args[node.name] = _Reader(thing, self.symbols).read()
 
     def _output(self, node: torch.fx.Node) -> None:
         returned = node.args[0]
@@ -179,10 +183,12 @@ class _Reader:
             value = self._region_values(node)
         many = isinstance(value, list | tuple)
         if many:
-            results = tuple(Value(f"{node.name}_r{i}", _type(item)) for i, item in enumerate(value))
+            results = tuple(
+                Value(f"{node.name}_r{i}", _type(item, self.symbols)) for i, item in enumerate(value)
+            )
             self.lists[node.name] = results
         else:
-            results = (Value(node.name, _type(value)),)
+            results = (Value(node.name, _type(value, self.symbols)),)
             self.args[node.name] = results[0]
         self.nodes.append(
             Node(
@@ -267,67 +273,37 @@ class _Typed:
         self.type: Type = arg.type if isinstance(arg, Value) else NoneType()
 
 
-def _type(value: Any) -> Type:
+def _type(value: Any, symbols: Symbols) -> Type:
     if isinstance(value, _Typed):
         return value.type
     if isinstance(value, torch.Tensor):
         strides = value.stride() if value.layout is torch.strided else None
         return TensorType(
             value.dtype,
-            tuple(_dim(size) for size in value.shape),
-            None if strides is None else tuple(_dim(stride) for stride in strides),
+            tuple(_dim(size, symbols) for size in value.shape),
+            None if strides is None else tuple(_dim(stride, symbols) for stride in strides),
             value.device,
         )
     if isinstance(value, torch.SymInt):
-        return SymType("int", _expr(value))
+        return SymType("int", symbols.plain(value.node.expr))
     if isinstance(value, torch.SymFloat):
-        return SymType("float", _expr(value))
+        return SymType("float", symbols.plain(value.node.expr))
     if isinstance(value, torch.SymBool):
         return SymType("bool")
     if isinstance(value, bool | int | float):
         return SymType(type(value).__name__)
     if isinstance(value, list | tuple):
-        return ListType(tuple(_type(item) for item in value))
+        return ListType(tuple(_type(item, symbols) for item in value))
     if value is None:
         return NoneType()
     raise Unsupported(f"a value of type {type(value).__name__} in the graph")
 
 
-def _dim(size: Any) -> Dim:
+def _dim(size: Any, symbols: Symbols) -> Dim:
     if isinstance(size, int):
         return size
-    expr = _expr(size)
+    expr: sympy.Expr = symbols.plain(size.node.expr)
     return int(expr) if expr.is_Integer else expr
-
-
-def _expr(symbolic: Any) -> sympy.Expr:
-    return plain_expression(symbolic.node.expr)
-
-
-_PLAIN_FUNCTIONS = {
-    "FloorDiv": lambda a, b: sympy.floor(a / b),
-    "CleanDiv": lambda a, b: sympy.floor(a / b),
-    "CeilDiv": lambda a, b: sympy.ceiling(a / b),
-    "Mod": sympy.Mod,
-    "PythonMod": sympy.Mod,
-    "Max": sympy.Max,
-    "Min": sympy.Min,
-}
-
-
-def plain_expression(expr: Any) -> Any:
-    """A torch symbolic expression in sympy's own functions, over integer symbols of the same names."""
-    if expr.is_Symbol:
-        return sympy.Symbol(str(expr), integer=True)
-    if not expr.args:
-        return expr
-    args = [plain_expression(arg) for arg in expr.args]
-    name = type(expr).__name__
-    if name in _PLAIN_FUNCTIONS:
-        return _PLAIN_FUNCTIONS[name](*args)
-    if type(expr).__module__.startswith("torch"):
-        return sympy.Function(name)(*args)
-    return expr.func(*args)
 
 
 def operator_name(target: Any) -> str:

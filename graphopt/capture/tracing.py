@@ -80,6 +80,7 @@ class _Flat(torch.nn.Module):
             result = self.model(*args, **kwargs)
         state_writes = tuple(self._state_writes(state, flattening))
         state.restore()
+        flattening.owned = {}  # below, a result that is the model's own is refused
         structure = flattening.take(result)
         kept = next((t for i, t in flattening.objects.items() if i not in before and state.knows(t)), None)
         if kept is not None:
@@ -232,7 +233,6 @@ def _trace(model: torch.nn.Module, call: Call, dynamic_shapes: Any, watch: Watch
         kind = unreadable(root.thing if isinstance(root, Bounded) else root)
         if kind is not None:
             raise Unsupported(f"forward reads {name}, {kind}", remedy=UNREADABLE_REMEDY, where=_where(model))
-    call.check_functions()
     python, world = PythonState(roots), GlobalState()
     output = io.StringIO()
     error: Exception | None = None

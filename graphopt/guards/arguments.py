@@ -11,8 +11,10 @@ import sympy
 import torch
 
 from graphopt.guards.facts import Facts, NumberFact
-from graphopt.guards.places import variables_of
-from graphopt.ir.literal import Lit
+from graphopt.guards.owned import OwnTensors
+from graphopt.guards.places import locate
+from graphopt.guards.variables import variable_reader, variables_of
+from graphopt.ir.literal import SCALARS, Lit
 from graphopt.ir.structure import Const, Container, Known, Leaf, Opaque, Structure, reduce_object
 from graphopt.ir.types import Dim
 
@@ -25,25 +27,39 @@ def shown(value: object) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
+def _look(tensor: torch.Tensor) -> tuple[object, ...]:
+    strides = tensor.stride() if tensor.layout is torch.strided else None
+    return type(tensor), tensor.dtype, tuple(tensor.shape), strides, tensor.device, tensor.requires_grad
+
+
 def _sentence(name: str, what: str, expected: object, actual: object) -> str:
     return f"argument {name}: {what} is {shown(actual)}, captured with {shown(expected)}"
 
 
 class ArgumentCheck:
     """Writes the function that checks the arguments: same parameters as forward, returns None or a
-    callable that makes the sentence."""
+    callable that makes the sentence.
 
-    def __init__(self, facts: Facts, traceable: bool = False) -> None:
+    `objects` and `tensors` are the model's own, which forward may know by identity. Without them, what
+    torch.compile cannot follow is left out: most of that it guards itself.
+    """
+
+    def __init__(
+        self, facts: Facts, objects: dict[int, Any] | None = None, tensors: OwnTensors | None = None
+    ) -> None:
         self.facts = facts
-        self.traceable = traceable  # leave out what torch.compile cannot follow and guards itself
+        self.traceable = objects is None
+        self.objects = objects or {}
+        self.tensors = tensors
         self.lines: list[str] = []
         self.names: dict[str, Any] = {"_sentence": _sentence, "_partial": partial}
         self.names |= {"floor": math.floor, "ceil": math.ceil, "math": math}
         self.leaf_names: dict[int, str] = {}
         self.object_names: dict[int, str] = {}
         self.shown_names: dict[str, str] = {}  # of variables, for sentences
-        self.bound_symbols: set[str] = set()
+        self.symbols: dict[sympy.Symbol, sympy.Symbol] = {}  # to variables: a parameter may be named s0
         self.distinct: list[str] = []
+        self.mutable: list[str] = []
         self._taken: set[str] = {p.name for p in facts.interface.parameters}
 
     def compile(self) -> Callable[..., Callable[[], str] | None]:
@@ -54,9 +70,9 @@ class ArgumentCheck:
             self._walk(structure, parameter.name, parameter.name)
         self._relations()
         for constraint in self.facts.constraints:
-            if {str(s) for s in constraint.free_symbols} <= self.bound_symbols:
-                condition = _python(constraint)
-                self._test(f"not ({condition})", "sizes", condition, "'otherwise'", "the relation")
+            if constraint.free_symbols <= self.symbols.keys():
+                condition = self._python(constraint)
+                self._test(f"not ({condition})", "sizes", str(constraint), "'otherwise'", "the relation")
         source = "\n".join(
             [f"def check({self._signature()}):", *self.lines, "    return None"],
         )
@@ -107,12 +123,13 @@ class ArgumentCheck:
             case Const(lit):
                 self._const(lit, path, name)
             case Opaque(value):
-                by_value = isinstance(value, slice | range | bytes)
-                expected = self._constant(value)
-                broken = f"type({path}) is not {type(value).__name__} or {path} != {expected}"
-                broken = broken if by_value else f"{path} is not {expected}"
+                expected, broken = self._constant(value), ""
+                if structure.by_value:
+                    broken = f"type({path}) is not {self._constant(type(value))} or {path} != {expected}"
+                else:
+                    broken = f"{path} is not {expected}"
                 self._test(broken, name, value, path, "the object")
-                if isinstance(value, types.FunctionType) and not self.traceable:
+                if isinstance(value, types.FunctionType) and id(value) not in self.objects:
                     self._function(value, name)
             case Known(ident):
                 known = self.object_names[ident]
@@ -123,9 +140,20 @@ class ArgumentCheck:
 
     def _function(self, function: types.FunctionType, name: str) -> None:
         """The same function may read other variables than at capture."""
-        for container, key, value in variables_of(function):
-            now = f"{self._constant(container)}[{key!r}]"
-            self._test(f"{now} is not {self._constant(value)}", f"{name}, {key}", value, now)
+        for reading, step, value in variables_of(function):
+            where = f"{name}, {step}"
+            if self.traceable:
+                now = f"{self._constant(variable_reader(reading, step))}()"
+            else:
+                container, key = locate(reading, (step,))
+                now = f"{self._constant(container)}[{key!r}]"
+            if type(value) in SCALARS:
+                self._const(Lit(value), now, where)
+            else:
+                self._test(f"{now} is not {self._constant(value)}", where, value, now)
+            if isinstance(value, torch.Tensor) and not self.traceable:  # Dynamo guards what the graph reads
+                look = f"{self._constant(_look)}({now})"
+                self._test(f"{look} != {self._constant(_look(value))}", where, _look(value), look)
 
     def _const(self, lit: Lit, path: str, name: str) -> None:
         value = lit.value
@@ -168,7 +196,7 @@ class ArgumentCheck:
         self._test(
             f"{t}.dtype is not {self._constant(fact.dtype)}", name, fact.dtype, f"{t}.dtype", "the dtype"
         )
-        if fact.device.type == "cpu":
+        if fact.device.type == "cpu" and not self.traceable:
             self._test(f"not {t}.is_cpu", name, fact.device, f"{t}.device", "the device")
         else:
             device = self._constant(fact.device)
@@ -208,15 +236,19 @@ class ArgumentCheck:
             self._size(size, f"{variable}[{i}]", name, f"{what} at {i}")
 
     def _size(self, size: Dim, actual: str, name: str, what: str) -> None:
-        if isinstance(size, sympy.Symbol) and str(size) not in self.bound_symbols:
-            self.bound_symbols.add(str(size))
-            self.lines.append(f"    {size} = {actual}")
+        if isinstance(size, sympy.Symbol) and size not in self.symbols:
+            variable = self._fresh("n")
+            self.symbols[size] = sympy.Symbol(variable, integer=True)
+            self.lines.append(f"    {variable} = {actual}")
             return
         if isinstance(size, int):
             self._test(f"{actual} != {size}", name, size, actual, what)
             return
-        if {str(s) for s in size.free_symbols} <= self.bound_symbols:
-            self._test(f"{actual} != {_python(size)}", name, str(size), actual, what)
+        if size.free_symbols <= self.symbols.keys():
+            self._test(f"{actual} != {self._python(size)}", name, str(size), actual, what)
+
+    def _python(self, expr: sympy.Basic) -> str:
+        return str(sympy.pycode(expr.xreplace(self.symbols), fully_qualified_modules=False, strict=False))
 
     def _container(self, structure: Container, path: str, name: str) -> None:
         form, kind, items = structure.form, structure.kind, structure.items
@@ -224,9 +256,13 @@ class ArgumentCheck:
         self.object_names[structure.ident] = variable
         self.shown_names[variable] = name
         self.lines.append(f"    {variable} = {path}")
+        if form not in ("tuple", "namedtuple"):
+            self.mutable.append(variable)
         path = variable
         kind_name = self._constant(kind)
         self._test(f"type({path}) is not {kind_name}", name, kind, f"type({path})", "the type")
+        for attribute, constant in structure.shared:
+            self._const(constant.value, f"{kind_name}.{attribute}", f"{name}.{attribute}")
         if form == "reduced":
             parts = self._fresh("r")
             self.lines.append(f"    {parts} = {self._constant(reduce_object)}({path})")
@@ -254,13 +290,25 @@ class ArgumentCheck:
             self._walk(item, f"{path}[{i}]", f"{name}[{i}]")
 
     def _relations(self) -> None:
-        """Different leaves at capture must be different objects now."""
-        if len(self.distinct) > 1 and not self.traceable:
-            ids = ", ".join(f"id({t})" for t in self.distinct)
+        """Different leaves at capture must be different objects now, and none of the model's own."""
+        if self.traceable:
+            return
+        ids = ", ".join(f"id({t})" for t in self.distinct)
+        if self.tensors and self.distinct:
+            own = f"{self._constant(self.tensors.ids)}()"
+            self._own(f"not {own}.isdisjoint(({ids},))", "tensors")
+        if self.mutable:
+            objects = self._constant(frozenset(self.objects))
+            those = ", ".join(f"id({o})" for o in self.mutable)
+            self._own(f"not {objects}.isdisjoint(({those},))", "objects")
+        if len(self.distinct) > 1:
             self._test(
                 f"len({{{ids}}}) != {len(self.distinct)}", "tensors", "all different", "'one of them twice'",
                 "their identity",
             )  # fmt: skip
+
+    def _own(self, broken: str, which: str) -> None:
+        self._test(broken, which, "objects of the caller's", "'one of the model'", "one of them")
 
 
 def _constant_key(key: Structure) -> object:
@@ -273,7 +321,3 @@ def _constant_key(key: Structure) -> object:
             return tuple(_constant_key(item) for item in items)
         case _:
             return None
-
-
-def _python(expr: sympy.Basic) -> str:
-    return str(sympy.pycode(expr, fully_qualified_modules=False, strict=False))

@@ -77,10 +77,12 @@ class ModeFact:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Everything that was assumed at capture. `facts.arguments` goes by leaf index."""
+    """Everything that was assumed at capture. `facts.arguments` goes by leaf index; `sizes` are the
+    example's, of the symbols: no assumption, but a call that satisfies all."""
 
     interface: Interface
     arguments: tuple[TensorFact | NumberFact, ...]
+    sizes: tuple[tuple[str, int], ...]
     constraints: tuple[sympy.Basic, ...]
     state: tuple[StateFact, ...]
     attributes: tuple[AttributeFact, ...]

@@ -4,9 +4,12 @@ from typing import Any
 
 import torch
 
+from graphopt.errors import Unsupported
 from graphopt.guards.arguments import ArgumentCheck
-from graphopt.guards.facts import Facts
+from graphopt.guards.facts import Facts, TensorFact
+from graphopt.guards.owned import objects_of, own_tensors
 from graphopt.guards.surroundings import Surroundings
+from graphopt.guards.traced import TracedCheck
 
 
 class Guard:
@@ -14,9 +17,16 @@ class Guard:
 
     def __init__(self, facts: Facts, model: torch.nn.Module) -> None:
         self.facts = facts
-        self._arguments = ArgumentCheck(facts).compile()
-        self._traceable = ArgumentCheck(facts, traceable=True).compile()
+        looks = {(f.kind, f.dtype, len(f.shape)) for f in facts.arguments if isinstance(f, TensorFact)}
+        tensors = own_tensors(model, lambda t: (type(t), t.dtype, t.dim()) in looks)
+        self._arguments = ArgumentCheck(facts, objects_of(model), tensors).compile()
+        self._traceable = ArgumentCheck(facts).compile()
         self._surroundings = Surroundings(facts, model)
+        self._model = model
+        try:
+            self._state = TracedCheck(facts, model).compile()
+        except KeyError:  # what the first call makes is not there yet
+            self._state = _never
 
     def violation(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
         """None where the call satisfies every fact, else a sentence that names the first it breaks."""
@@ -26,6 +36,8 @@ class Guard:
             return f"the call does not fit the signature: {error}"
         except KeyError as error:
             return f"{error} is gone, which a function among the arguments reads"
+        except Unsupported as error:
+            return error.what
         if found is not None:
             return found()
         return None if self._surroundings.hold() else self._surroundings.violation()
@@ -34,13 +46,17 @@ class Guard:
         """Whether the call satisfies every fact."""
         try:
             return self._arguments(*args, **kwargs) is None and self._surroundings.hold()
-        except (TypeError, KeyError):
+        except (TypeError, KeyError, Unsupported):  # they do not bind, or hold what none held at capture
             return False
 
     def may_be_copied(self) -> bool:
         """Whether the facts can be bound to a copy of the model as it is now."""
         return self._surroundings.objects_hold()
 
-    def arguments_hold(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        """Whether the arguments satisfy their facts (the part that a tracing compiler can follow)."""
-        return self._traceable(*args, **kwargs) is None
+    def holds_traced(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """The same in a form that a tracing compiler follows, but for hooks and global modes."""
+        return self._traceable(*args, **kwargs) is None and self._state(self._model)
+
+
+def _never(model: torch.nn.Module) -> bool:
+    return False

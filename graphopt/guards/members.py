@@ -10,10 +10,12 @@ import sys
 import sysconfig
 import types
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
 
+_HERE = str(Path(__file__).parent.parent)  # graphopt's own code
 _LIBRARIES = tuple({sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib")})
 # Called without being named.
 _IMPLICIT = frozenset(
@@ -23,13 +25,18 @@ _IMPLICIT = frozenset(
 
 
 def is_users(file: str) -> bool:
-    """Whether a source file is part of neither Python nor an installed package."""
-    return bool(file) and "site-packages" not in file and not is_standard(file)
+    """Whether a source file is part of neither Python, an installed package nor graphopt."""
+    return bool(file) and "site-packages" not in file and not file.startswith(_HERE) and not is_standard(file)
 
 
 def is_standard(file: str) -> bool:
     """Whether a source file is part of Python itself."""
     return file.startswith((*_LIBRARIES, "<frozen")) and "site-packages" not in file
+
+
+def is_own_class(kind: type) -> bool:
+    """Whether a class is graphopt's own."""
+    return kind.__module__.partition(".")[0] == "graphopt"
 
 
 @functools.cache

@@ -14,6 +14,7 @@ from graphopt.guards.members import (
     code_names,
     global_names,
     is_implicit,
+    is_own_class,
     is_users,
     is_users_class,
     members,
@@ -33,7 +34,10 @@ class _Cells:
         self._cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
 
     def __getitem__(self, name: str) -> Any:
-        return self._cells[name].cell_contents
+        try:
+            return self._cells[name].cell_contents
+        except ValueError:  # it is empty now
+            raise KeyError(name) from None
 
 
 class ClassMembers:
@@ -143,7 +147,7 @@ def _walk(model: torch.nn.Module) -> Iterator[tuple[Path, Any, bool]]:
     yield (), model, True
     while pending:
         path, thing = pending.popleft()
-        found = [((*path, name), child) for name, child in _children(thing)]
+        found = [((*path, name), child) for name, child in children(thing)]
         found.extend(classes.meet(path, thing))
         found.extend(classes.named_by(thing))
         for way, child in found:
@@ -192,7 +196,8 @@ def modules_of(model: torch.nn.Module) -> Iterator[tuple[Path, torch.nn.Module]]
     return ((path, thing) for path, thing in reachable(model) if isinstance(thing, torch.nn.Module))
 
 
-def _children(thing: Any) -> Iterator[tuple[str, Any]]:
+def children(thing: Any) -> Iterator[tuple[str, Any]]:
+    """What is one step below a thing, and the step."""
     thing = underlying(thing)
     if isinstance(thing, list | tuple):
         yield from ((f"[{i}]", child) for i, child in enumerate(thing))
@@ -207,7 +212,11 @@ def _children(thing: Any) -> Iterator[tuple[str, Any]]:
         if "forward" not in vars(thing):
             yield "forward", type(thing).forward
     elif _opens(thing) and not isinstance(thing, type):
-        yield from getattr(thing, "__dict__", {}).items()
+        attributes = getattr(thing, "__dict__", {}).items()
+        ours = is_own_class(type(thing))  # what serves a drop-in inside of the model: the original counts
+        yield from (
+            (name, child) for name, child in attributes if not ours or isinstance(child, torch.nn.Module)
+        )
         yield from ((name, getattr(thing, name)) for name in slots_of(thing))
 
 
@@ -216,22 +225,6 @@ def slots_of(thing: object) -> list[str]:
     if not is_users_class(type(thing)):
         return []
     return [name for name in copyreg._slotnames(type(thing)) if hasattr(thing, name)]  # type: ignore[attr-defined]
-
-
-def variables_of(function: types.FunctionType) -> list[tuple[Any, str, Any]]:
-    """The container, key and value of each default, closed-over variable and global that a function of the
-    user's own reads, and those that it calls."""
-    found: list[tuple[Any, str, Any]] = []
-    pending, seen = [function], {id(function)}
-    while pending:
-        current = pending.pop()
-        for name, value in _children(current):
-            container, key = _step(current, name)
-            found.append((container, key, value))
-            if isinstance(value, types.FunctionType) and id(value) not in seen:
-                seen.add(id(value))
-                pending.append(value)
-    return found
 
 
 def _fits_a_path(key: object) -> bool:

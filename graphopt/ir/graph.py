@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from graphopt.errors import InvalidGraph
 from graphopt.ir.literal import Lit
@@ -70,14 +70,17 @@ class Node:
     results: tuple[Value, ...]
     many: bool = False
     origins: tuple[Origin, ...] = ()
+    operands: tuple[Value, ...] = field(init=False, compare=False, repr=False)
+    """Every value this node reads, in order, repeats included."""
 
-    @property
-    def operands(self) -> Iterator[Value]:
-        """Every value this node reads, in order, repeats included."""
-        for arg in self.args:
-            yield from values_in(arg)
-        for _, arg in self.kwargs:
-            yield from values_in(arg)
+    def __post_init__(self) -> None:
+        found: list[Value] = []
+        for arg in (*self.args, *(arg for _, arg in self.kwargs)):
+            if type(arg) is Value:
+                found.append(arg)
+            elif type(arg) is not Lit:
+                found.extend(values_in(arg))
+        object.__setattr__(self, "operands", tuple(found))
 
     @property
     def regions(self) -> "Iterator[Graph]":
@@ -137,6 +140,11 @@ class Graph:
     def __post_init__(self) -> None:
         if not self.checked:
             self.check()
+
+    @cached_property
+    def analyses(self) -> dict[object, Any]:
+        """What has been found out about the graph, by the function that found it."""
+        return {}
 
     @cached_property
     def producer(self) -> dict[str, Node]:

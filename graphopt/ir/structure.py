@@ -7,15 +7,20 @@ Identity is kept: an object or tensor met twice is one object when rebuilt.
 
 import copyreg
 import enum
+import functools
 import inspect
+import operator
+import re
 import types
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import PurePath
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 
-from graphopt.errors import Unsupported
+from graphopt.errors import ExampleRaises, Unsupported
 from graphopt.ir.literal import SCALARS, Lit
 
 _MAX_DEPTH = 64  # nesting beyond this is a linked structure, not an argument
@@ -37,15 +42,25 @@ class Const:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Opaque:
-    """An object that is not opened (a function, a class, an enum member): the same one in every call."""
+    """An object that is not opened (a function, a class, an enum member): the same one in every call, or
+    an equal one where a class has nothing but a value that never changes."""
 
     value: object
 
+    @property
+    def by_value(self) -> bool:
+        """Whether an equal object of the same class will do."""
+        return isinstance(self.value, _VALUES)
+
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Opaque) and self.value is other.value
+        if not isinstance(other, Opaque):
+            return False
+        if self.by_value and type(self.value) is type(other.value):
+            return bool(self.value == other.value)
+        return self.value is other.value
 
     def __hash__(self) -> int:
-        return id(self.value)
+        return hash(self.value) if self.by_value else id(self.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +74,8 @@ class Known:
 class Container:
     """An object with contents.
 
-    `form` says how it is read and made; `keys` are the dictionary keys or attribute names of `items`.
+    `form` says how it is read and made; `keys` are the dictionary keys or attribute names of `items`;
+    `shared` are the constants that its class holds for all objects.
     """
 
     ident: int
@@ -67,10 +83,12 @@ class Container:
     kind: type
     keys: "tuple[Structure, ...]"
     items: "tuple[Structure, ...]"
+    shared: "tuple[tuple[str, Const], ...]" = ()
 
 
 Structure: TypeAlias = Leaf | Const | Opaque | Known | Container
 
+_VALUES = (bytes, range, PurePath, re.Pattern)
 _OPAQUE = (
     type,
     types.FunctionType,
@@ -79,20 +97,28 @@ _OPAQUE = (
     types.ModuleType,
     enum.Enum,
     torch.nn.Module,
-    torch.Generator,
     type(Ellipsis),
     type(NotImplemented),
-    bytes,
-    slice,
-    range,
+    *_VALUES,
+)
+_REFUSED: tuple[tuple[Any, str, str], ...] = (
+    (np.ndarray, "a graph would keep its elements as constants", "pass torch.from_numpy(array)"),
+    (Iterator, "one call uses it up", "pass a list"),
+    (torch.Generator, "a graph cannot hold its state", "use torch.manual_seed, or pass random tensors"),
+    ((torch.UntypedStorage, torch.TypedStorage), "a graph has tensors only", "pass the tensor"),
 )
 _LEAVES = (torch.Tensor, torch.SymInt, torch.SymFloat, torch.SymBool)
 
 
 @dataclass
 class Flattening:
-    """The leaves and objects met so far, while one or more objects are taken apart."""
+    """The leaves and objects met so far, while one or more objects are taken apart.
 
+    `owned` are objects of the model, by id(): they stand for themselves wherever they are met, as forward
+    may compare them by identity.
+    """
+
+    owned: Mapping[int, object] = field(default_factory=dict)
     leaves: list[Any] = field(default_factory=list)
     objects: dict[int, Any] = field(default_factory=dict)  # by number
     _leaf_of: dict[int, int] = field(default_factory=dict)  # by id(); `leaves` keeps them alive
@@ -104,7 +130,7 @@ class Flattening:
             return self._leaf(thing)
         if type(thing) in SCALARS:
             return Const(Lit(thing))  # type: ignore[arg-type]
-        if isinstance(thing, _OPAQUE):
+        if isinstance(thing, _OPAQUE) or type(thing) is object or id(thing) in self.owned:
             return Opaque(thing)
         if depth > _MAX_DEPTH:
             raise Unsupported(
@@ -120,7 +146,10 @@ class Flattening:
         """The structure of an object already known, opened again to see its present contents."""
         return self._container(thing, 1, again=True)
 
-    def _leaf(self, leaf: object) -> Leaf:
+    def _leaf(self, leaf: Any) -> Leaf:
+        if isinstance(leaf, torch.Tensor) and (leaf.is_nested or leaf.is_quantized):
+            kind = "nested" if leaf.is_nested else "quantised"
+            raise Unsupported(f"a {kind} tensor cannot be captured", remedy="pass its plain tensors")
         index = self._leaf_of.setdefault(id(leaf), len(self.leaves))
         if index == len(self.leaves):
             self.leaves.append(leaf)
@@ -140,17 +169,38 @@ class Flattening:
             type(thing),
             tuple(self.take(key, depth) for key in keys),
             tuple(self.take(item, depth) for item in items),
+            _class_constants(thing),
         )
+
+
+def _class_constants(thing: object) -> tuple[tuple[str, Const], ...]:
+    """The constants among the attributes of an object's class that none of its own hides."""
+    kind = type(thing)
+    if kind.__module__ == "builtins":
+        return ()
+    hidden = getattr(thing, "__dict__", {})
+    found: dict[str, object] = {}
+    for base in reversed(kind.__mro__):
+        found.update(vars(base))
+    return tuple(
+        (name, Const(Lit(value)))  # type: ignore[arg-type]
+        for name, value in found.items()
+        if type(value) in SCALARS and not name.startswith("__") and name not in hidden
+    )
 
 
 def _open(thing: Any) -> tuple[str, Iterable[object], Iterable[object]]:
     """How an object is made, its keys, and its contents."""
     kind = type(thing)
+    for refused, why, remedy in _REFUSED:
+        if isinstance(thing, refused):
+            raise Unsupported(f"{kind.__qualname__} in the arguments or result: {why}", remedy=remedy)
     if kind is tuple:
         return "tuple", (), thing
     if kind is list:
         return "list", (), thing
     if kind is dict:
+        _check_keys(thing)
         return "dict", tuple(thing), tuple(thing.values())
     if isinstance(thing, tuple) and hasattr(kind, "_fields"):
         return "namedtuple", (), thing
@@ -158,6 +208,35 @@ def _open(thing: Any) -> tuple[str, Iterable[object], Iterable[object]]:
         attributes = vars(thing)
         return "object", tuple(attributes), tuple(attributes.values())
     return "reduced", (), reduce_object(thing)
+
+
+def _is_stable(thing: object) -> bool:
+    """Whether something is found again as a key, and hashes the same when it is rebuilt."""
+    if type(thing) is tuple:
+        return all(map(_is_stable, thing))
+    return type(thing) in SCALARS or isinstance(thing, _OPAQUE) or type(thing) is object
+
+
+def _check_keys(thing: dict[object, object]) -> None:
+    for key in thing:
+        if not _is_stable(key):
+            raise Unsupported(
+                f"a dictionary in the arguments or result has a key of class {type(key).__qualname__}",
+                remedy="use strings, numbers, or tuples of these",
+            )
+
+
+def _insertion(thing: Any) -> list[object]:
+    """An order in which a set's elements make one that lists them alike, as forward would see another."""
+    order = list(thing)
+    make = set if isinstance(thing, set) else frozenset
+    for inserted in (order, order[::-1]):
+        if all(map(operator.is_, make(inserted), order)) and all(map(_is_stable, order)):
+            return inserted
+    raise Unsupported(
+        "a set in the arguments or result has an order that cannot be kept",
+        remedy="pass a list, or a set made at once of strings or numbers",
+    )
 
 
 def _is_plain_object(kind: type) -> bool:
@@ -192,6 +271,10 @@ def reduce_object(thing: Any) -> tuple[object, ...]:
     if isinstance(reduced, str):
         raise Unsupported(f"{type(thing).__qualname__} in the arguments or result is a global object")
     make, arguments, state, listed, paired = (*reduced, None, None, None)[:5]
+    if isinstance(thing, set | frozenset):
+        arguments = (_insertion(thing),)
+    if isinstance(thing, functools.partial):  # its empty dictionary comes and goes
+        state = (*state[:3], state[3] or None)
     return (
         make,
         arguments,
@@ -212,6 +295,10 @@ def rebuild(structure: Structure, leaves: Any, objects: dict[int, Any]) -> Any:
         case Opaque(value):
             return value
         case Known(ident):
+            if ident not in objects:
+                raise Unsupported(
+                    "an argument or result holds itself by way of a tuple", remedy="use a list in its place"
+                )
             return objects[ident]
         case Container(ident, form, kind, keys, items):
             return _make(ident, form, kind, keys, items, leaves, objects)
@@ -232,7 +319,9 @@ def _make(
     elif form == "namedtuple":
         made = kind(*(rebuild(item, leaves, objects) for item in items))
     elif form == "reduced":
-        made = _from_reduced(tuple(rebuild(item, leaves, objects) for item in items))
+        make, arguments = (rebuild(item, leaves, objects) for item in items[:2])
+        made = objects[ident] = make(*arguments)
+        _finish_reduced(made, *(rebuild(item, leaves, objects) for item in items[2:]))
     else:
         made = objects[ident] = object.__new__(kind) if form == "object" else kind()
         fill(made, form, keys, items, leaves, objects)
@@ -259,9 +348,7 @@ def fill(
     contents.update(named)
 
 
-def _from_reduced(parts: tuple[Any, ...]) -> Any:
-    make, arguments, state, listed, paired = parts
-    made = make(*arguments)
+def _finish_reduced(made: Any, state: Any, listed: Any, paired: Any) -> None:
     if state is not None:
         if hasattr(made, "__setstate__"):
             made.__setstate__(state)
@@ -275,7 +362,6 @@ def _from_reduced(parts: tuple[Any, ...]) -> Any:
         made.append(item)
     for key, value in paired or ():
         made[key] = value
-    return made
 
 
 def leaf_order(structures: Iterable[Structure]) -> tuple[int, ...]:
@@ -296,8 +382,8 @@ def renumber(structure: Structure, index_of: dict[int, int]) -> Structure:
     match structure:
         case Leaf(index):
             return Leaf(index_of[index])
-        case Container(ident, form, kind, keys, items):
-            return Container(ident, form, kind, keys, tuple(renumber(item, index_of) for item in items))
+        case Container(items=items):
+            return replace(structure, items=tuple(renumber(item, index_of) for item in items))
         case _:
             return structure
 
@@ -354,13 +440,13 @@ def bind(
 ) -> tuple[tuple[Parameter, object], ...]:
     """Each parameter of `forward` with the value that a call with these arguments gives it.
 
-    Raises Unsupported where the arguments do not fit the signature.
+    Raises ExampleRaises where the arguments do not fit the signature.
     """
     signature = inspect.signature(forward)
     try:
         bound = signature.bind(*args, **kwargs)
     except TypeError as error:
-        raise Unsupported(
+        raise ExampleRaises(
             f"the example inputs do not fit the signature {signature}: {error}",
             remedy="pass args and kwargs as you would call the model",
         ) from error

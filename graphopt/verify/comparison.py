@@ -1,6 +1,7 @@
 """Comparing an optimised module with its original on one example call, leaving no trace in either."""
 
 import contextlib
+import io
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import torch
 
 from graphopt.capture.footprint import Preserved
 from graphopt.capture.world import GlobalState
+from graphopt.guards.owned import objects_of
 from graphopt.verify.copying import copy_arguments
 from graphopt.verify.difference import difference
 from graphopt.verify.observation import Observation, observe
@@ -70,7 +72,7 @@ def compare_programs(
                 return Verdict(None, f"the example call runs the original: {reason}")
 
             def run(program: Callable[..., Any]) -> Observation:
-                copied_args, copied_kwargs = copy_arguments(args, kwargs)
+                copied_args, copied_kwargs = copy_arguments(args, kwargs, objects_of(original))
                 with _prepared(original, args, kwargs, warm, grad):
                     return observe(
                         program,
@@ -97,6 +99,20 @@ def compare_programs(
     return Verdict(True, same + how, expected.exception or "")
 
 
+def exception_of(model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], seed: int) -> str:
+    """The exception that a call of a model ends in, with its message, or ""; it leaves no trace."""
+    world = GlobalState()
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            copied_args, copied_kwargs = copy_arguments(args, kwargs, objects_of(model))
+            with _prepared(model, args, kwargs, False, torch.is_grad_enabled()):
+                seen = observe(model, copied_args, copied_kwargs, module=model, seed=seed)
+    finally:
+        world.restore()
+    return f"{seen.exception}: {seen.message}" if seen.exception else ""
+
+
 @contextlib.contextmanager
 def _prepared(
     original: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], warm: bool, grad: bool
@@ -105,6 +121,6 @@ def _prepared(
         for parameter in original.parameters():
             parameter.grad = None
         if warm:
-            copied_args, copied_kwargs = copy_arguments(args, kwargs)
+            copied_args, copied_kwargs = copy_arguments(args, kwargs, objects_of(original))
             original(*copied_args, **copied_kwargs)
         yield

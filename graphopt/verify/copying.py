@@ -8,25 +8,29 @@ from typing import Any
 
 import torch
 
-from graphopt.verify.facts import tensors_in
+from graphopt.verify.facts import markers_in, tensors_in
 
 
 def copy_arguments(
-    args: Sequence[object], kwargs: Mapping[str, object] | None = None
+    args: Sequence[object],
+    kwargs: Mapping[str, object] | None = None,
+    kept: Mapping[int, object] | None = None,
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Deep copies of the arguments in which every relation among them holds again.
 
     Views of one storage become views of one copied storage, one object stays one object, and dtype,
     strides, offset, lazy bits, ``requires_grad`` and ``.grad`` are kept. A tensor inside an
-    autograd graph becomes a leaf that requires grad. Parameters stay parameters.
+    autograd graph becomes a leaf that requires grad. Parameters stay parameters. What is `kept`, by
+    id(), stays itself, and so does a bare object(), which is nothing but its identity.
     """
-    memo: dict[int, Any] = {}
+    memo: dict[int, Any] = dict(kept or {})
     storages: dict[int, torch.UntypedStorage] = {}
     alive: list[object] = []
     values = (tuple(args), dict(kwargs or {}))
     for _, tensor in tensors_in(values):
         if id(tensor) not in memo:
             memo[id(tensor)] = _copy_tensor(tensor, storages, alive)
+    memo |= {id(marker): marker for marker in markers_in(values)}
     copied_args, copied_kwargs = copy.deepcopy(values, memo)
     return copied_args, copied_kwargs
 

@@ -12,6 +12,8 @@ import math
 import struct
 from collections import deque
 from collections.abc import Iterator, Mapping
+from pathlib import PurePath
+from re import Pattern
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 
 import numpy as np
@@ -82,6 +84,12 @@ def _float_bits(value: float) -> str:
     return "nan" if math.isnan(value) else struct.pack(">d", value).hex()
 
 
+_BY_REPR = (
+    torch.dtype, torch.device, torch.layout, torch.memory_format, range, slice, Pattern,
+    PurePath,  # its slots fill as it is asked
+)  # fmt: skip
+
+
 def _literal(path: str, value: object) -> Literal | None:
     """The fact of a plain Python value, or None where ``value`` has parts to look into."""
     if isinstance(value, enum.Enum):
@@ -100,7 +108,7 @@ def _literal(path: str, value: object) -> Literal | None:
         bits = f"{value.dtype} {value.shape} {np.ascontiguousarray(value).tobytes().hex()}"
     elif isinstance(value, torch.Size):
         bits = repr(tuple(value))
-    elif isinstance(value, (torch.dtype, torch.device, torch.layout, torch.memory_format, range, slice)):
+    elif isinstance(value, _BY_REPR):
         bits = repr(value)
     elif isinstance(value, (type, FunctionType, BuiltinFunctionType, MethodType)):
         bits = f"{value.__module__}.{value.__qualname__}"
@@ -171,6 +179,19 @@ def _tensors_in(path: str, value: object, above: set[int]) -> Iterator[tuple[str
     elif id(value) not in above and _literal(path, value) is None:
         for suffix, item in _members(value):
             yield from _tensors_in(path + suffix, item, above | {id(value)})
+
+
+def markers_in(value: object) -> Iterator[object]:
+    """Every bare object() inside ``value``."""
+    yield from _markers_in(value, set())
+
+
+def _markers_in(value: object, above: set[int]) -> Iterator[object]:
+    if type(value) is object:
+        yield value
+    elif id(value) not in above and not isinstance(value, torch.Tensor) and _literal("", value) is None:
+        for _, item in _members(value):
+            yield from _markers_in(item, above | {id(value)})
 
 
 def asked(tensor: torch.Tensor, question: str) -> bool | None:

@@ -1,6 +1,6 @@
 """Other arguments of the shapes, types and layouts of the example call."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -13,13 +13,13 @@ _SHARE = 0.1  # of the elements
 
 
 def other_values(
-    args: tuple[Any, ...], kwargs: dict[str, Any], seed: int, signs: bool
+    args: tuple[Any, ...], kwargs: dict[str, Any], kept: Mapping[int, object], seed: int, signs: bool
 ) -> tuple[Any, Any] | None:
     """The arguments with the elements of every floating tensor in another order and scale, and half of
     their `signs` changed; None where there is none. Integers and booleans stay, for they may be indices,
-    lengths and masks."""
+    lengths and masks. Objects that are `kept`, by id(), stay themselves."""
     generator = torch.Generator().manual_seed(seed)
-    copies = copy_arguments(args, kwargs)
+    copies = copy_arguments(args, kwargs, kept)
     found = False
     for tensor in _floating(copies):
         order = torch.randperm(tensor.numel(), generator=generator)
@@ -31,10 +31,13 @@ def other_values(
     return copies if found else None
 
 
-def non_finite(args: tuple[Any, ...], kwargs: dict[str, Any], seed: int) -> tuple[Any, Any] | None:
-    """The arguments with infinities and NaNs strewn in; None where no argument can hold them."""
+def non_finite(
+    args: tuple[Any, ...], kwargs: dict[str, Any], kept: Mapping[int, object], seed: int
+) -> tuple[Any, Any] | None:
+    """The arguments with infinities and NaNs strewn in; None where no argument can hold them. Objects
+    that are `kept`, by id(), stay themselves."""
     generator = torch.Generator().manual_seed(seed)
-    copies = copy_arguments(args, kwargs)
+    copies = copy_arguments(args, kwargs, kept)
     found = False
     for tensor in _floating(copies):
         for value in _SPECIAL:

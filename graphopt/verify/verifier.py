@@ -11,7 +11,9 @@ import torch
 
 from graphopt.capture.sources import as_module
 from graphopt.draft import Claim
-from graphopt.verify.comparison import Served, Verdict, compare_programs
+from graphopt.errors import ExampleRaises
+from graphopt.guards.owned import objects_of
+from graphopt.verify.comparison import Served, Verdict, compare_programs, exception_of
 from graphopt.verify.facts import tensors_in
 from graphopt.verify.inputs import non_finite, other_values
 
@@ -96,6 +98,16 @@ class Verifier:
                 evidence.append(f"{check.name}: {verdict.evidence}")
         return Verification(equivalent, tuple(evidence), tuple(unchecked))
 
+    def example_error(self) -> ExampleRaises | None:
+        """Where eager itself raises on the example call: an error that says so."""
+        raised = exception_of(self.original, self.args, self.kwargs, self.seed)
+        if not raised:
+            return None
+        return ExampleRaises(
+            f"the example call raises without graphopt: {raised}",
+            remedy="pass args and kwargs that the model accepts",
+        )
+
     def run(self, check: Check, program: Served, claim: Claim) -> Verdict:
         """One check."""
         with torch.set_grad_enabled(check.grad):
@@ -120,11 +132,12 @@ class Verifier:
             yield Check("gradients", self.args, self.kwargs, True, backward=True)
         if grad:
             yield Check("example inputs without gradients", self.args, self.kwargs, False)
+        example = self.args, self.kwargs, objects_of(self.original)
         for name, signs in (("other values", False), ("other signs", True)):
-            varied = other_values(self.args, self.kwargs, self.seed, signs)
+            varied = other_values(*example, self.seed, signs)
             if varied is not None:
                 yield Check(name, *varied, grad)
-        varied = non_finite(self.args, self.kwargs, self.seed)
+        varied = non_finite(*example, self.seed)
         if varied is not None:
             yield Check("infinities and NaNs", *varied, False)
 

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 import graphopt
+from graphopt.module import serving_of
 
 X = torch.randn(2, 4)
 CALLS = 0
@@ -141,9 +142,9 @@ def test_what_every_call_sets_alike_is_set_by_the_first_optimised_call() -> None
     with pytest.warns(UserWarning, match="mark is not there"):
         opt(X)
     assert model.mark == 1
-    assert opt.module.violation((X,), {}) == ""
+    assert serving_of(opt.module).violation((X,), {}) == ""
     model.mark = 2
-    assert "first call" in opt.module.violation((X,), {})
+    assert "first call" in serving_of(opt.module).violation((X,), {})
     opt(X)
     assert model.mark == 1
 

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import graphopt
+from graphopt.module import serving_of
 from graphopt.verify.difference import difference
 from graphopt.verify.observation import observe
 
@@ -156,7 +157,7 @@ def test_a_custom_backward_is_left_to_the_original() -> None:
     for program in (Doubled.apply, lambda x: apply(x) + 1):
         opt = graphopt.optimize(program, (leaf,))
         with torch.no_grad():
-            assert opt.module.violation((leaf,), {}) == ""
+            assert serving_of(opt.module).violation((leaf,), {}) == ""
             assert torch.equal(opt(leaf), program(leaf))
         with pytest.warns(UserWarning, match="grad mode"):
             (gradient,) = torch.autograd.grad(opt(leaf).sum(), leaf)
@@ -232,7 +233,7 @@ def test_a_hook_that_collects_is_refused() -> None:
         (nn.Linear, (X,), "no model"),
         ("missing.pt2", (X,), "missing.pt2"),
         (lambda x: x, (X, X), "signature"),
-        (nn.Linear(3, 3), (X,), "torch.export refuses"),
+        (nn.Linear(3, 3), (X,), "raises without graphopt"),
         (torch.jit.script(nn.Linear(4, 4)), (X,), "TorchScript"),
         (torch.compile(nn.Linear(4, 4)), (X,), "compiled already"),
     ],

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import graphopt
+from graphopt.module import serving_of
 
 X = torch.randn(2, 4)
 SCALE = 2.0
@@ -216,12 +217,12 @@ def test_recapture_makes_variants_up_to_eight() -> None:
         opt(torch.randn(size, 4))
     opt.module.eval()
     opt(X)
-    assert len(opt.module.variants) == 8
+    assert len(serving_of(opt.module).variants) == 8
     opt(X)
     other = torch.randn(9, 4)
     with pytest.warns(UserWarning, match="8 variants"):
         assert torch.equal(opt(other), model(other))
-    assert len(opt.module.variants) == 8
+    assert len(serving_of(opt.module).variants) == 8
 
 
 def test_sizes_zero_and_one_and_out_of_range_run_the_original_under_dynamic_shapes() -> None:
@@ -255,7 +256,7 @@ def test_guards_bind_anew_to_copies_and_pickles() -> None:
     loaded = pickle.loads(pickle.dumps(opt.module))
     model.power = 3
     for module in (copied, loaded):
-        assert torch.equal(module(X), module._original(X))
+        assert torch.equal(module(X), serving_of(module).original(X))
         assert module.power == 2
         module.options.negate = True
         with pytest.raises(graphopt.GuardError, match="negate"):

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 import graphopt
+from graphopt.module import serving_of
 
 X = torch.randn(2, 4)
 FACTOR = 2.0
@@ -185,6 +186,20 @@ def test_a_variable_of_a_function_among_the_arguments_is_guarded() -> None:
         opt(X, scale)
 
 
+def test_a_tensor_that_a_function_among_the_arguments_reads_may_change_in_its_values_alone() -> None:
+    weight = torch.ones(4)
+
+    def scale(x: torch.Tensor) -> torch.Tensor:
+        return x * weight.float()
+
+    opt = graphopt.optimize(lambda x, f: f(x), (X, scale), on_guard="error")
+    weight.add_(1)
+    assert torch.equal(opt(X, scale), X * 2)
+    weight.data = weight.data.double()
+    with pytest.raises(graphopt.GuardError, match="weight"):
+        opt(X, scale)
+
+
 def test_an_environment_variable_that_forward_asks_for_is_guarded(monkeypatch: pytest.MonkeyPatch) -> None:
     def program(x: torch.Tensor) -> torch.Tensor:
         return x * (2.0 if os.getenv("GRAPHOPT_TEST") else 3.0)
@@ -223,7 +238,7 @@ class Scaled(nn.Module):
 def test_a_copy_made_after_a_change_does_not_take_the_change_for_granted(copied: Any) -> None:
     model = Scaled()
     opt = graphopt.optimize(model, (X,))
-    assert copied(opt.module).violation((X,), {}) == ""
+    assert serving_of(copied(opt.module)).violation((X,), {}) == ""
     model.act = torch.tanh
     with pytest.warns(UserWarning, match="runs the original"):
         assert torch.equal(copied(opt.module)(X), torch.tanh(X))
