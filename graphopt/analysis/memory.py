@@ -8,7 +8,7 @@ gives its class a new version; a value read at two versions is two different val
 from bisect import bisect_left
 
 from graphopt.ir.graph import Arg, Graph, Node, Value, values_in
-from graphopt.ir.ops import Alias, Effect, Op, effect_of, lookup
+from graphopt.ir.ops import Alias, Effect, Op, effect_of, is_pure, lookup
 from graphopt.ir.types import ListType, TensorType
 
 
@@ -61,7 +61,7 @@ class Memory:
         for value in together:
             self._unite(value, together[0])
         if effect is Effect.OPAQUE:
-            return operands
+            return [] if is_pure(node) else operands
         return written_operands(node, op) if effect is Effect.WRITES else []
 
     def _find_escaping(self) -> set[str]:

@@ -7,6 +7,7 @@ from typing import Any
 import sympy
 import torch
 
+from graphopt.capture.conditions import split
 from graphopt.capture.program import Program
 from graphopt.capture.reader import plain_expression, read
 from graphopt.capture.tracing import Call, SideEffect, Trace, trace, warmed_up
@@ -66,9 +67,10 @@ def _capture(model: torch.nn.Module, call: Call, dynamic_shapes: Any) -> Program
         for parameter, structure in zip(call.parameters, call.arguments, strict=True)
         if isinstance(structure, Leaf)
     }
-    graph, constants = read(traced.program, model, arguments, traced.watch.trained)
-    facts = _facts(model, call, traced, graph)
-    return Program(graph, traced.interface, facts, constants, path=traced.path)
+    whole, constants = read(traced.program, model, arguments, traced.watch.trained)
+    facts = _facts(model, call, traced, whole)
+    graph, conditions = split(whole, traced.decisions)
+    return Program(graph, traced.interface, facts, constants, traced.path, conditions=conditions)
 
 
 def _traced(model: torch.nn.Module, call: Call, dynamic_shapes: Any) -> Trace:

@@ -7,6 +7,7 @@ from typing import Any
 import sympy
 import torch
 from torch.export import ExportedProgram
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.export.graph_signature import InputKind, OutputKind
 
 from graphopt.capture.watch import _HERE, _TORCH
@@ -75,6 +76,11 @@ def _sources(
             sources.append(State("buffer", target))
         elif spec.kind is InputKind.CONSTANT_TENSOR:
             tensor = program.constants[spec.target or ""]
+            if torch._C._functorch.is_functorch_wrapped_tensor(tensor) or isinstance(tensor, FakeTensor):
+                raise Unsupported(
+                    "torch.export loses what torch.func.grad, vjp or jacrev differentiates inside forward",
+                    remedy="take the gradient outside of the model, or use torch.func.jvp",
+                )
             path = places.get(_identity(tensor))
             if path is None:
                 if _identity(tensor) in trained:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch.export import ExportedProgram
 
+from graphopt.capture.decisions import Decision, Decisions, Undecided
 from graphopt.capture.footprint import (
     MISSING,
     Change,
@@ -138,6 +139,11 @@ class Trace:
     watch: Watch
 
     @property
+    def decisions(self) -> tuple[Decision, ...]:
+        """The branches on values that forward took; the program's last outputs are what it asked."""
+        return tuple(self.watch.decisions.made) if self.watch.as_eager else ()
+
+    @property
     def path(self) -> str:
         """Which way forward went: "eager" or "exported"."""
         return "eager" if self.watch.as_eager else "exported"
@@ -186,7 +192,7 @@ class _Flat(torch.nn.Module):
                 tuple(replace(w, leaf=renumber(w.leaf, index_of)) for w in state_writes),
             )
         )
-        return tuple(flattening.leaves[index] for index in order)
+        return (*(flattening.leaves[index] for index in order), *self._watch.decisions.asked)
 
     def _state_writes(self, state: PythonState, flattening: Flattening) -> Iterator[StateWrite]:
         slots: dict[int, tuple[str, str]] = {}
@@ -261,13 +267,17 @@ def trace(
 ) -> Trace:
     """Exports one example call. Leaves no trace, whether it succeeds or not.
 
-    The model is first traced as if it ran eagerly; where that path depends on data, along the path that
-    it takes when it is being exported.
+    The model is first traced as if it ran eagerly; where it branches on values, a real call says which
+    way. Where torch.export refuses that path, it goes the one that it takes when it is being exported.
 
     Raises Unsupported, with the source line, where the call cannot be kept exactly.
     """
     try:
-        return _trace(model, call, dynamic_shapes, Watch(as_eager=True))
+        try:
+            return _trace(model, call, dynamic_shapes, Watch())
+        except Undecided:
+            rehearsed = Decisions(_rehearse(model, call))
+            return _trace(model, call, dynamic_shapes, Watch(decisions=rehearsed))
     except ExportRefused as refused:
         try:
             return _trace(model, call, dynamic_shapes, Watch(as_eager=False))
@@ -299,6 +309,27 @@ def warmed_up(model: torch.nn.Module, call: Call) -> Iterator[bool]:
         finally:
             world.restore()
         yield ran
+
+
+def _rehearse(model: torch.nn.Module, call: Call) -> tuple[Decision, ...]:
+    """How a real call decides the branches on values, as far as it comes. Leaves no trace."""
+    watch, world = Watch(decisions=Decisions(rehearsing=True)), GlobalState()
+    with Preserved(model), _quiet(), contextlib.redirect_stdout(io.StringIO()):
+        try:
+            leaves = tuple(_copy(leaf) if torch.is_tensor(leaf) else leaf for leaf in call.leaves)
+            args, kwargs, _ = call.replay(leaves)
+            with watch.patches(model), watch:
+                model(*args, **kwargs)
+        except Exception:
+            pass  # the trace goes as far, and raises the same
+        finally:
+            world.restore()
+            watch.restore_tensors()
+    return tuple(watch.decisions.made)
+
+
+def _copy(leaf: torch.Tensor) -> torch.Tensor:
+    return leaf.detach().clone().requires_grad_(leaf.requires_grad)
 
 
 def _trace(model: torch.nn.Module, call: Call, dynamic_shapes: Any, watch: Watch) -> Trace:

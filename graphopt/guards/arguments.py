@@ -8,6 +8,7 @@ from typing import Any
 
 import sympy
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 
 from graphopt.guards.facts import Facts, NumberFact
 from graphopt.ir.literal import Lit
@@ -149,8 +150,10 @@ class ArgumentCheck:
         self.lines.append(f"    {variable} = {path}")
         self.distinct.append(variable)
         fact = self.facts.arguments[index]
-        kind = self._constant(fact.kind)
-        self._test(f"type({variable}) is not {kind}", name, fact.kind, f"type({variable})", "the type")
+        # Tracing passes a stand-in for a plain tensor.
+        kinds = (fact.kind, FakeTensor) if self.traceable and fact.kind is torch.Tensor else (fact.kind,)
+        other = " and ".join(f"type({variable}) is not {self._constant(kind)}" for kind in kinds)
+        self._test(other, name, fact.kind, f"type({variable})", "the type")
         if isinstance(fact, NumberFact):
             self._size(fact.expr, variable, name, "the value")
             return

@@ -101,3 +101,14 @@ def effect_of(node: Node) -> Effect:
         if given == Lit(False):
             return Effect.NONE
     return op.effect
+
+
+_REGIONS = ("higher_order.wrap_with_set_grad_enabled", "higher_order.wrap_with_autocast")
+
+
+def is_pure(node: Node) -> bool:
+    """Whether all that running the node does is return results or raise: a pure operator, or a region
+    (no_grad, autocast) of such."""
+    if node.op in _REGIONS:
+        return all(is_pure(inner) for region in node.regions for inner in region.nodes)
+    return effect_of(node) in (Effect.NONE, Effect.RAISES)
