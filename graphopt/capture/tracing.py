@@ -324,7 +324,6 @@ def _rehearse(model: torch.nn.Module, call: Call) -> tuple[Decision, ...]:
             pass  # the trace goes as far, and raises the same
         finally:
             world.restore()
-            watch.restore_tensors()
     return tuple(watch.decisions.made)
 
 

@@ -181,9 +181,10 @@ class Watch(TorchFunctionMode):
         elif _writes(func, kwargs) and any(args and args[0] is data for data in self._data):
             self.refuse("forward writes through .data, past autograd's version check",
                         "write under torch.no_grad() instead")  # fmt: skip
-        for arg in (*args, *kwargs.values()):
-            if isinstance(arg, torch.Tensor):
-                self._keep_contents(arg)
+        if not self.decisions.rehearsing:
+            for arg in (*args, *kwargs.values()):
+                if isinstance(arg, torch.Tensor):
+                    self._keep_contents(arg)
         return func(*args, **kwargs)
 
     def _decide(self, tensor: torch.Tensor) -> bool:
