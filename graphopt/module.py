@@ -61,7 +61,10 @@ class _Branches:
         self._decisions = conditions.decisions
         answers = tuple(Leaf(i) for i in range(len(conditions.decisions)))
         interface = replace(
-            program.interface, result=Container(-1, "tuple", tuple, (), answers), object_writes=(), state_writes=()
+            program.interface,
+            result=Container(-1, "tuple", tuple, (), answers),
+            object_writes=(),
+            state_writes=(),
         )
         self._graph_module = emit(conditions.graph, interface, program.constants, model)
         self._run = _with_defaults(self._graph_module.forward, _tensor_defaults(program.interface))
@@ -81,7 +84,9 @@ class _Branches:
             asked = self._run(*args, **kwargs)
         for tensor, decision in zip(asked, self._decisions, strict=True):
             as_captured = tensor != 0 if decision.answer else tensor == 0
-            torch._assert_async(as_captured, f"the branch at {decision.where} was {decision.answer} at capture")
+            torch._assert_async(
+                as_captured, f"the branch at {decision.where} was {decision.answer} at capture"
+            )
 
     def violation(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
         """A sentence that names the first branch that would go another way."""

@@ -11,7 +11,7 @@ from graphopt.capture.conditions import split
 from graphopt.capture.program import Program
 from graphopt.capture.reader import plain_expression, read
 from graphopt.capture.tracing import Call, SideEffect, Trace, trace, warmed_up
-from graphopt.capture.watch import CustomBackward, Watch, is_python_class
+from graphopt.capture.watch import GradientsLost, Watch, is_python_class
 from graphopt.errors import Unsupported
 from graphopt.guards import (
     MODES,
@@ -74,7 +74,7 @@ def _capture(model: torch.nn.Module, call: Call, dynamic_shapes: Any) -> Program
 
 
 def _traced(model: torch.nn.Module, call: Call, dynamic_shapes: Any) -> Trace:
-    """Traces with gradients on, or without where the caller's mode or a custom backward asks for it."""
+    """Traces with gradients on; without where the mode is asked for, or gradients would be lost."""
 
     def run(grad: bool) -> Trace:
         with torch.inference_mode(False), torch.set_grad_enabled(grad):
@@ -82,7 +82,7 @@ def _traced(model: torch.nn.Module, call: Call, dynamic_shapes: Any) -> Trace:
 
     try:
         traced = run(True)
-    except CustomBackward as refused:
+    except GradientsLost as refused:
         try:
             return run(False)
         except Unsupported:

@@ -10,7 +10,7 @@ from graphopt.analysis.cost import Cost, node_cost
 from graphopt.analysis.memory import Memory
 from graphopt.capture.decisions import REMEDY, Decision
 from graphopt.errors import Unsupported
-from graphopt.ir.graph import Graph, Node, Value, values_in
+from graphopt.ir.graph import Arg, Graph, Node, Value, values_in
 from graphopt.ir.ops import is_pure
 
 _SMALL = 1_000_000  # FLOPs that may always be done twice: some microseconds
@@ -50,14 +50,16 @@ def split(graph: Graph, decisions: tuple[Decision, ...]) -> tuple[Graph, Conditi
             f"forward branches on a value that takes {twice / whole:.0%} of the model's work",
             remedy=REMEDY, where=decisions[-1].where,
         )  # fmt: skip
-    nodes = tuple(node for node in graph.nodes if node.name in needed)
+    asked = tuple(_original(graph, output) for output in asked)
+    computing = {node.name for output in asked for node in _computing(graph, output)}
+    nodes = tuple(node for node in graph.nodes if node.name in computing)
     read = {value.name for node in nodes for value in node.operands}
     read |= {value.name for output in asked for value in values_in(output)}
     inputs = tuple(entry for entry in graph.inputs if entry.value.name in read)
     return main, Conditions(Graph(inputs, nodes, asked), decisions)
 
 
-def _computing(graph: Graph, output: object) -> list[Node]:
+def _computing(graph: Graph, output: Arg) -> list[Node]:
     """The nodes that a value is computed by."""
     found: dict[str, Node] = {}
     pending = [output] if isinstance(output, Value) else []
@@ -67,6 +69,19 @@ def _computing(graph: Graph, output: object) -> list[Node]:
             found[node.name] = node
             pending.extend(node.operands)
     return list(found.values())
+
+
+_COPIES = ("aten.detach.default", "aten.clone.default")  # see Decisions.decide
+
+
+def _original(graph: Graph, output: Arg) -> Arg:
+    """The tensor that was asked, of the copy that the trace returned: nothing writes among conditions."""
+    while isinstance(output, Value) and output.name in graph.producer:
+        node = graph.producer[output.name]
+        if node.op not in _COPIES:
+            break
+        output = node.args[0]
+    return output
 
 
 def _check(node: Node, memory: Memory, decision: Decision) -> None:

@@ -219,6 +219,7 @@ class Preserved:
     def __init__(self, model: torch.nn.Module) -> None:
         self._python = PythonState(roots_of(model))
         reached = [thing for _, thing in reachable(model) if isinstance(thing, torch.Tensor)]
+        self._constant = [t for t in reached if not t.requires_grad]
         self._versions = [(t, t._version) for t in reached if not t.is_inference()]
         with torch.no_grad():
             self._contents = [(tensor, _metadata(tensor), tensor.detach().clone()) for tensor in reached]
@@ -234,6 +235,9 @@ class Preserved:
                     tensor.set_(*metadata)
                 if not _same_bits(tensor, contents):
                     tensor.detach().copy_(contents)
+        for tensor in self._constant:
+            if tensor.requires_grad:  # what needs a gradient was written into it
+                tensor.detach_()
         for tensor, version in self._versions:  # a backward pass may be pending on what was saved before
             if tensor._version != version:
                 torch._C._autograd._unsafe_set_version_counter((tensor,), (version,))

@@ -6,8 +6,8 @@ from typing import Any
 
 import sympy
 import torch
-from torch.export import ExportedProgram
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 
 from graphopt.capture.watch import _HERE, _TORCH
@@ -352,6 +352,11 @@ def operator_name(target: Any) -> str:
         return f"{module}.{name}"
     if module.partition(".")[0] == "torch" and getattr(torch, name, None) is target:
         return f"torch.{name}"
+    if module == "torch.amp.autocast_mode":
+        raise Unsupported(
+            "torch.export leaves an autocast region open around a sub-graph",
+            remedy="enter torch.autocast inside the branches of torch.cond, or around the model",
+        )
     raise Unsupported(f"the graph calls {module}.{name}, which is no operator")
 
 

@@ -22,8 +22,8 @@ from graphopt.guards.places import modules_of
 from graphopt.ir.literal import SCALARS
 
 
-class CustomBackward(Unsupported):
-    """A custom backward would be lost."""
+class GradientsLost(Unsupported):
+    """Gradients would not be eager's, so the program can be kept for calls without gradients alone."""
 
 
 _TORCH = str(Path(torch.__file__).parent)
@@ -256,6 +256,13 @@ class Watch(TorchFunctionMode):
             function = compile_(*args, **kwargs)
 
             def unwatched(*inner: Any, **named: Any) -> Any:
+                if torch.is_grad_enabled() != self.grad_mode:
+                    self.refuse(
+                        "torch.export loses the no_grad around torch.cond and its like",
+                        "enter torch.no_grad() inside the branches, or detach what they return",
+                        GradientsLost,
+                    )
+                self.reads_grad_mode = self.reads_grad_mode or not self.grad_mode
                 with _replaced(self._undone), torch.overrides._pop_mode_temporarily():
                     return function(*inner, **named)
 
@@ -301,7 +308,7 @@ class Watch(TorchFunctionMode):
                 self.refuse(
                     f"the custom backward of {call['cls'].__qualname__} would be lost",
                     "call it under torch.no_grad(), or write it as a torch.library operator",
-                    CustomBackward,
+                    GradientsLost,
                 )
             self.reads_grad_mode = True
             self.reads_grad = self.reads_grad or torch.is_grad_enabled()

@@ -26,7 +26,7 @@ def test_a_branch_on_values_is_taken_as_eager_takes_it() -> None:
 
 def test_values_that_would_take_another_branch_run_the_original() -> None:
     opt = graphopt.optimize(positive, (X,), on_guard="error")
-    with pytest.raises(graphopt.GuardError, match="test_branches.py:.* was True at capture"):
+    with pytest.raises(graphopt.GuardError, match=r"test_branches.py:.* was True at capture"):
         opt(-X)
     both = graphopt.optimize(positive, (X,), on_guard="recapture")
     for x in (-X, X, -X):

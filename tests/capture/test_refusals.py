@@ -142,6 +142,21 @@ def test_a_closed_over_tensor_that_forward_writes_is_left_as_it_was() -> None:
     assert torch.equal(total, torch.ones(4))
 
 
+def test_a_buffer_that_takes_part_in_gradients_after_a_call_is_left_a_constant() -> None:
+    class Remembers(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("last", torch.zeros(2, 4))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.last.copy_(x.exp()) * 2 if x[0, 0] < 0 else x
+
+    model = Remembers()
+    graphopt.optimize(model, (X.clone().requires_grad_(),))
+    assert not model.last.requires_grad
+    assert torch.equal(model.last, torch.zeros(2, 4))
+
+
 def test_printing_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     def program(x: torch.Tensor) -> torch.Tensor:
         print("hello")
@@ -178,6 +193,22 @@ def test_a_custom_backward_is_left_to_the_original() -> None:
         assert torch.equal(gradient, torch.full_like(X, 100))
 
 
+def test_torch_cond_under_no_grad_is_left_to_the_original_where_gradients_are_wanted() -> None:
+    def program(x: torch.Tensor) -> Any:
+        with torch.no_grad():
+            y = torch.cond(x.sum() > 0, lambda a: a + 1, lambda a: a - 1, (x,))
+        return x * y
+
+    leaf = X.clone().requires_grad_()
+    opt = graphopt.optimize(program, (leaf,))
+    with torch.no_grad():
+        assert opt.module.violation((leaf,), {}) == ""
+        assert torch.equal(opt(leaf), program(leaf))
+    with pytest.warns(UserWarning, match="grad mode"):
+        (gradient,) = torch.autograd.grad(opt(leaf).sum(), leaf)
+    assert torch.equal(gradient, X + 1)
+
+
 PROGRAMS: dict[str, Callable[[torch.Tensor], Any]] = {
     "requires_grad_": lambda x: (x * 2).detach().requires_grad_(),
     "retain_grad": lambda x: (x * 2).retain_grad(),
@@ -192,9 +223,15 @@ PROGRAMS: dict[str, Callable[[torch.Tensor], Any]] = {
     "autograd.grad": lambda x: torch.autograd.grad(x.sum(), x),
     "torch.Generator": lambda x: x + torch.rand(4, generator=GENERATOR),
     "torch.func.grad": lambda x: torch.func.grad(lambda y: y.square().sum())(x),
+    "autocast region": lambda x: _branching_under_autocast(x),
     "inference_mode": lambda x: _in_inference_mode(x),
     ".data": lambda x: x.data.mul_(2),
 }
+
+
+def _branching_under_autocast(x: torch.Tensor) -> Any:
+    with torch.autocast("cpu", torch.bfloat16):
+        return torch.cond(x.sum() > 0, lambda a: a @ a.t(), lambda a: a @ a.t() - 1, (x,))
 
 
 def _in_inference_mode(x: torch.Tensor) -> torch.Tensor:
