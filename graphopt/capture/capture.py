@@ -11,7 +11,7 @@ from graphopt.capture.conditions import split
 from graphopt.capture.program import Program
 from graphopt.capture.reader import plain_expression, read
 from graphopt.capture.tracing import Call, SideEffect, Trace, trace, warmed_up
-from graphopt.capture.watch import GradientsLost, Watch, is_python_class
+from graphopt.capture.watch import GradientsLost, RegionLost, Watch, is_python_class
 from graphopt.errors import Unsupported
 from graphopt.guards import (
     MODES,
@@ -83,6 +83,8 @@ def _traced(model: torch.nn.Module, call: Call, dynamic_shapes: Any) -> Trace:
     try:
         traced = run(True)
     except GradientsLost as refused:
+        if isinstance(refused, RegionLost) and torch.is_grad_enabled():
+            raise
         try:
             return run(False)
         except Unsupported:

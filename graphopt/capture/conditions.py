@@ -6,9 +6,10 @@ graph and runs before it, as a guard: the call is served where every answer is t
 
 from dataclasses import dataclass, replace
 
-from graphopt.analysis.cost import Cost, node_cost
+from graphopt.analysis.cost import Cost, graph_cost, node_cost
 from graphopt.analysis.memory import Memory
 from graphopt.capture.decisions import REMEDY, Decision
+from graphopt.capture.flattened import flattened
 from graphopt.errors import Unsupported
 from graphopt.ir.graph import Arg, Graph, Node, Value, values_in
 from graphopt.ir.ops import is_pure
@@ -34,29 +35,34 @@ def split(graph: Graph, decisions: tuple[Decision, ...]) -> tuple[Graph, Conditi
     if not decisions:
         return graph, None
     count = len(graph.outputs) - len(decisions)
-    asked = graph.outputs[count:]
-    memory = Memory(graph)
+    flat = flattened(graph)
+    asked = flat.outputs[count:]
+    memory = Memory(flat)
     needed: dict[str, Node] = {}
     for output, decision in zip(asked, decisions, strict=True):
-        for node in _computing(graph, output):
+        for node in _computing(flat, output):
             _check(node, memory, decision)
             needed[node.name] = node
     main = _without(replace(graph, outputs=graph.outputs[:count]), needed)
-    kept = {node.name for node in main.nodes}
-    twice = sum((node_cost(node) for node in needed.values() if node.name in kept), Cost()).flops
-    whole = sum((node_cost(node) for node in main.nodes), Cost()).flops
+    asked = tuple(_original(flat, output) for output in asked)
+    computing = {node.name for output in asked for node in _computing(flat, output)}
+    nodes = tuple(node for node in flat.nodes if node.name in computing)
+    _check_cost(nodes, main, decisions[-1])
+    read = {value.name for node in nodes for value in node.operands}
+    read |= {value.name for output in asked for value in values_in(output)}
+    inputs = tuple(entry for entry in flat.inputs if entry.value.name in read)
+    return main, Conditions(Graph(inputs, nodes, asked), decisions)
+
+
+def _check_cost(conditions: tuple[Node, ...], main: Graph, decision: Decision) -> None:
+    left = {node.name for node in flattened(main).nodes}
+    twice = sum((node_cost(node) for node in conditions if node.name in left), Cost()).flops
+    whole = graph_cost(main).flops
     if twice > max(_SMALL, whole // _SHARE):
         raise Unsupported(
             f"forward branches on a value that takes {twice / whole:.0%} of the model's work",
-            remedy=REMEDY, where=decisions[-1].where,
+            remedy=REMEDY, where=decision.where,
         )  # fmt: skip
-    asked = tuple(_original(graph, output) for output in asked)
-    computing = {node.name for output in asked for node in _computing(graph, output)}
-    nodes = tuple(node for node in graph.nodes if node.name in computing)
-    read = {value.name for node in nodes for value in node.operands}
-    read |= {value.name for output in asked for value in values_in(output)}
-    inputs = tuple(entry for entry in graph.inputs if entry.value.name in read)
-    return main, Conditions(Graph(inputs, nodes, asked), decisions)
 
 
 def _computing(graph: Graph, output: Arg) -> list[Node]:

@@ -26,6 +26,10 @@ class GradientsLost(Unsupported):
     """Gradients would not be eager's, so the program can be kept for calls without gradients alone."""
 
 
+class RegionLost(GradientsLost):
+    """torch.export would drop a no_grad region."""
+
+
 _TORCH = str(Path(torch.__file__).parent)
 _HERE = str(Path(__file__).parent.parent)
 
@@ -260,7 +264,7 @@ class Watch(TorchFunctionMode):
                     self.refuse(
                         "torch.export loses the no_grad around torch.cond and its like",
                         "enter torch.no_grad() inside the branches, or detach what they return",
-                        GradientsLost,
+                        RegionLost,
                     )
                 self.reads_grad_mode = self.reads_grad_mode or not self.grad_mode
                 with _replaced(self._undone), torch.overrides._pop_mode_temporarily():

@@ -133,6 +133,29 @@ def test_a_branch_inside_a_region_without_gradients_is_kept() -> None:
     assert_same(program, X.clone().requires_grad_(), backward=True)
 
 
+def test_a_branch_inside_a_frozen_part_is_asked_without_running_that_part() -> None:
+    def program(x: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            drawn = F.dropout(x @ x.t(), 0.5)
+            y = drawn * 2 if x.sum() > 0 else drawn
+        return x.sum() * y
+
+    opt = assert_same(program, X.clone().requires_grad_(), backward=True)
+    branches = opt.module.variants[0].program.conditions
+    assert branches is not None
+    assert [node.op for node in branches.graph.nodes] == ["aten.sum.default", "aten.gt.Scalar"]
+
+
+def test_a_branch_on_what_a_frozen_part_wrote_is_refused() -> None:
+    def program(x: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            x.mul_(-1)
+        return x * 2 if x.sum() > 0 else x
+
+    with pytest.raises(graphopt.Unsupported, match="writes before"):
+        graphopt.optimize(program, (X,))
+
+
 def test_a_saved_program_raises_where_values_would_take_another_branch(tmp_path: Any) -> None:
     opt = graphopt.optimize(positive, (X,))
     opt.save(tmp_path / "model.pt2")
