@@ -3,16 +3,17 @@
 import inspect
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
+from graphopt.capture.conditions import Conditions
 from graphopt.capture.program import Program
 from graphopt.emit import emit, restoring_modes
 from graphopt.errors import ExampleRaises, GuardError, Unsupported
 from graphopt.guards import Guard
-from graphopt.ir.structure import Interface, leaf_order
+from graphopt.ir.structure import Container, Interface, Leaf, leaf_order
 
 MAX_VARIANTS = 8
 
@@ -34,10 +35,80 @@ class Variant:
             self.run = _with_defaults(self.run, defaults)
         if any(node.op.startswith("functorch.") or any(node.regions) for node in program.graph.nodes):
             self.run = restoring_modes(self.run)
+        self.branches = None if program.conditions is None else _Branches(program, program.conditions, model)
+
+    def holds(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether the program serves the call."""
+        return self.guard.holds(args, kwargs) and (self.branches is None or self.branches.hold(args, kwargs))
+
+    def holds_traced(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """The same in a form that a tracing compiler follows. No compiler can choose by values, but
+        torch.export may insist on them."""
+        if not self.modes_hold() or not self.guard.holds_traced(args, kwargs):
+            return False
+        if self.branches is not None:
+            if not torch.compiler.is_exporting():
+                return False
+            self.branches.insist(args, kwargs)
+        return True
+
+    def violation(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+        """Why it does not, in one sentence; "" where it does."""
+        found = self.guard.violation(args, kwargs)
+        if found is None and self.branches is not None:
+            found = self.branches.violation(args, kwargs)
+        return found or ""
 
     def modes_hold(self) -> bool:
         """Whether every sub-module is in the mode of capture, asked so that torch.compile guards it."""
         return all([module.training == mode for module, mode in self.training])
+
+
+class _Branches:
+    """Runs the graph of a program's conditions on a call, and compares the answers with those of capture."""
+
+    def __init__(self, program: Program, conditions: Conditions, model: torch.nn.Module) -> None:
+        self._decisions = conditions.decisions
+        answers = tuple(Leaf(i) for i in range(len(conditions.decisions)))
+        interface = replace(
+            program.interface,
+            result=Container(-1, "tuple", tuple, (), answers),
+            object_writes=(),
+            state_writes=(),
+        )
+        self._graph_module = emit(conditions.graph, interface, program.constants, model)
+        self._run = _with_defaults(self._graph_module.forward, _tensor_defaults(program.interface))
+        self._expected = [decision.answer for decision in conditions.decisions]
+
+    def hold(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether forward would take the branches of capture."""
+        try:
+            with torch.no_grad():
+                return list(map(bool, self._run(*args, **kwargs))) == self._expected
+        except Exception:  # the original is the one to raise it
+            return False
+
+    def insist(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Raises where forward would take another branch, in a way that torch.export records."""
+        with torch.no_grad():
+            asked = self._run(*args, **kwargs)
+        for tensor, decision in zip(asked, self._decisions, strict=True):
+            as_captured = tensor != 0 if decision.answer else tensor == 0
+            torch._assert_async(
+                as_captured, f"the branch at {decision.where} was {decision.answer} at capture"
+            )
+
+    def violation(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
+        """A sentence that names the first branch that would go another way."""
+        try:
+            with torch.no_grad():
+                answers = list(map(bool, self._run(*args, **kwargs)))
+        except Exception as error:
+            return f"what forward branches on raises {type(error).__name__}: {error}"
+        for answer, decision in zip(answers, self._decisions, strict=True):
+            if answer != decision.answer:
+                return f"the branch at {decision.where} was {decision.answer} at capture"
+        return None
 
 
 def _tensor_defaults(interface: Interface) -> list[tuple[int, str, Any]]:
@@ -93,7 +164,7 @@ class Serving:
         if torch.compiler.is_compiling():
             return self._in_compiler(args, kwargs)
         for variant in self.variants:
-            if variant.guard.holds(args, kwargs):
+            if variant.holds(args, kwargs):
                 return variant.run(*args, **kwargs)
         return self._without_variant(args, kwargs)
 
@@ -125,7 +196,7 @@ class Serving:
 
     def _in_compiler(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         for variant in self.variants:
-            if variant.modes_hold() and variant.guard.holds_traced(args, kwargs):
+            if variant.holds_traced(args, kwargs):
                 return variant.run(*args, **kwargs)
         return self.original(*args, **kwargs)
 
@@ -150,7 +221,7 @@ class Serving:
         """Why the newest variant does not serve a call, in one sentence; "" where it does."""
         if not self.variants:
             return "no call has been captured"
-        return self.variants[-1].guard.violation(args, kwargs) or ""
+        return self.variants[-1].violation(args, kwargs)
 
     @property
     def programs(self) -> tuple[Program, ...]:

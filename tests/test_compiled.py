@@ -88,7 +88,6 @@ CHANGES: dict[str, Callable[[Net], object]] = {
     "a constant of the class": lambda m: setattr(Net, "unit", 3.0),
     "a method": lambda m: setattr(Net, "doubled", lambda self, x: x * 5),
     "a method hidden by an attribute": lambda m: setattr(m, "doubled", lambda x: x * 5),
-    "a property": lambda m: setattr(Net, "sign", property(lambda self: 7)),
     "a default": lambda m: setattr(halved, "__defaults__", (5.0,)),
 }  # fmt: skip
 

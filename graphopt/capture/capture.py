@@ -10,12 +10,13 @@ import sympy
 import torch
 
 from graphopt.capture.call import Call
+from graphopt.capture.conditions import split
 from graphopt.capture.program import Program
 from graphopt.capture.reader import read
 from graphopt.capture.settled import settled_facts
 from graphopt.capture.symbols import Symbols
 from graphopt.capture.tracing import SideEffect, Trace, trace, warmed_up
-from graphopt.capture.watch import CustomBackward, Watch
+from graphopt.capture.watch import GradientsLost, RegionLost, Watch
 from graphopt.errors import Unsupported
 from graphopt.guards import (
     MODES,
@@ -29,7 +30,17 @@ from graphopt.guards import (
 )
 from graphopt.guards.members import is_python_class, members, underlying
 from graphopt.guards.modes import reader
-from graphopt.guards.places import DEFAULTS, held, is_variable, locate, reachable, slots_of, split_path, ways
+from graphopt.guards.places import (
+    DEFAULTS,
+    held,
+    is_hook,
+    is_variable,
+    locate,
+    reachable,
+    slots_of,
+    split_path,
+    ways,
+)
 from graphopt.ir.graph import Graph, State
 from graphopt.ir.literal import SCALARS, Lit
 from graphopt.ir.structure import Leaf
@@ -76,13 +87,14 @@ def _capture(model: torch.nn.Module, call: Call, dynamic_shapes: Any) -> Program
         if isinstance(structure, Leaf)
     }
     symbols = Symbols()
-    graph, constants = read(traced.program, model, arguments, traced.watch.trained, symbols)
-    facts = _facts(model, call, traced, graph, symbols)
-    return Program(graph, traced.interface, facts, constants, path=traced.path)
+    whole, constants = read(traced.program, model, arguments, traced.watch.trained, symbols)
+    facts = _facts(model, call, traced, whole, symbols)
+    graph, conditions = split(whole, traced.decisions)
+    return Program(graph, traced.interface, facts, constants, traced.path, conditions=conditions)
 
 
 def _traced(model: torch.nn.Module, call: Call, dynamic_shapes: Any) -> Trace:
-    """Traces with gradients on, or without where the caller's mode or a custom backward asks for it."""
+    """Traces with gradients on; without where the mode is asked for, or gradients would be lost."""
 
     def run(grad: bool) -> Trace:
         with torch.inference_mode(False), torch.set_grad_enabled(grad):
@@ -90,7 +102,9 @@ def _traced(model: torch.nn.Module, call: Call, dynamic_shapes: Any) -> Trace:
 
     try:
         traced = run(True)
-    except CustomBackward as refused:
+    except GradientsLost as refused:
+        if isinstance(refused, RegionLost) and torch.is_grad_enabled():
+            raise
         try:
             return run(False)
         except Unsupported:
@@ -288,7 +302,7 @@ def _object_paths(model: torch.nn.Module, graph: Graph) -> tuple[tuple[str, ...]
             found.update(((*path, name), None) for name in DEFAULTS if getattr(function, name))
     firsts: set[int] = set()
     for path, thing in ways(model):
-        if not path or path[-1] == "forward" or path[-1] in DEFAULTS:
+        if not path or path[-1] == "forward" or path[-1] in DEFAULTS or is_hook(path[-1]):  # compared apart
             continue
         shared = isinstance(thing, torch.Tensor) or id(thing) in firsts  # the other facts go one way only
         firsts.add(id(thing))

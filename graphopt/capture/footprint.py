@@ -200,7 +200,7 @@ def roots_of(model: torch.nn.Module, functions: Iterable[Any] = ()) -> dict[str,
                 roots[base.__qualname__] = Shallow(base)
         function = underlying(thing)
         reached[id(function)] = function
-    for function in (*reached.values(), *forward_hook_functions(model), *functions):
+    for function in (*reached.values(), *forward_hook_functions(model), *functions):  # global hooks too
         function = getattr(function, "__func__", function)
         if isinstance(function, types.FunctionType):
             roots.update(_function_roots(function))

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
+from graphopt.capture.conditions import Conditions
+from graphopt.capture.decisions import Decision
 from graphopt.guards import Facts
 from graphopt.ir.graph import Graph
 from graphopt.ir.structure import Interface
@@ -15,7 +17,8 @@ class Program:
     """A captured model. `constants` are the tensors that `graph` names as Constant inputs.
 
     `path` tells which way forward went where it asks whether it is traced: "eager", or "exported" where
-    eager's depends on data. `training` is the graph for calls that want gradients, where it is another.
+    torch.export refuses eager's. `training` is the graph for calls that want gradients, where it is another.
+    `conditions` are the branches on values that forward took.
 
     It pickles as the graph's text, the interface, the facts and the constants.
     """
@@ -26,10 +29,12 @@ class Program:
     constants: dict[str, torch.Tensor]
     path: str = "eager"
     training: Graph | None = None
+    conditions: Conditions | None = None
 
     def __reduce__(self) -> tuple[object, ...]:
         texts = print_graph(self.graph), None if self.training is None else print_graph(self.training)
-        return _from_text, (*texts, self.interface, self.facts, self.constants, self.path)
+        conditions = self.conditions and (print_graph(self.conditions.graph), self.conditions.decisions)
+        return _from_text, (*texts, self.interface, self.facts, self.constants, self.path, conditions)
 
 
 def _from_text(
@@ -39,6 +44,8 @@ def _from_text(
     facts: Facts,
     constants: dict[str, torch.Tensor],
     path: str,
+    conditions: tuple[str, tuple[Decision, ...]] | None,
 ) -> Program:
     with_gradients = None if training is None else parse_graph(training)
-    return Program(parse_graph(text), interface, facts, constants, path, with_gradients)
+    branches = None if conditions is None else Conditions(parse_graph(conditions[0]), conditions[1])
+    return Program(parse_graph(text), interface, facts, constants, path, with_gradients, branches)

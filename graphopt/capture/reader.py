@@ -6,6 +6,7 @@ from typing import Any
 
 import sympy
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 
@@ -77,6 +78,11 @@ def _sources(
             sources.append(State("buffer", target))
         elif spec.kind is InputKind.CONSTANT_TENSOR:
             tensor = program.constants[spec.target or ""]
+            if torch._C._functorch.is_functorch_wrapped_tensor(tensor) or isinstance(tensor, FakeTensor):
+                raise Unsupported(
+                    "torch.export loses what torch.func.grad, vjp or jacrev differentiates inside forward",
+                    remedy="take the gradient outside of the model, or use torch.func.jvp",
+                )
             path = places.get(_identity(tensor))
             if path is None:
                 if _identity(tensor) in trained:
@@ -322,6 +328,11 @@ def operator_name(target: Any) -> str:
         return f"{module}.{name}"
     if module.partition(".")[0] == "torch" and getattr(torch, name, None) is target:
         return f"torch.{name}"
+    if module == "torch.amp.autocast_mode":
+        raise Unsupported(
+            "torch.export leaves an autocast region open around a sub-graph",
+            remedy="enter torch.autocast inside the branches of torch.cond, or around the model",
+        )
     raise Unsupported(f"the graph calls {module}.{name}, which is no operator")
 
 

@@ -4,7 +4,7 @@ import torch
 
 from graphopt.capture.footprint import MISSING, Change
 from graphopt.guards import SettledFact
-from graphopt.guards.places import Path, reachable
+from graphopt.guards.places import FORWARD_HOOKS, Path, modules_of, reachable
 from graphopt.ir.literal import SCALARS, Lit
 
 
@@ -12,9 +12,13 @@ def settled_facts(model: torch.nn.Module, changes: list[Change]) -> tuple[Settle
     """A fact for each change, without which an optimised call would leave the change out; None where one
     is at no path from the model."""
     places = _places(model)
+    modules = [module for _, module in modules_of(model)]
+    hooks = {
+        id(vars(module).get(table)) for module in modules for table in FORWARD_HOOKS
+    }  # facts of their own
     facts: list[SettledFact] = []
     for change in changes:
-        if change.after is MISSING:  # comes with what takes its place
+        if change.after is MISSING or id(change.holder) in hooks:  # comes with what takes its place
             continue
         prefix = places.get(id(change.holder))
         if prefix is None or change.key is None:

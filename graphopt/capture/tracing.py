@@ -17,6 +17,7 @@ import torch
 from torch.export import ExportedProgram
 
 from graphopt.capture.call import Call
+from graphopt.capture.decisions import Decision, Decisions, Undecided
 from graphopt.capture.footprint import (
     MISSING,
     Bounded,
@@ -50,6 +51,11 @@ class Trace:
     program: ExportedProgram
     interface: Interface
     watch: Watch
+
+    @property
+    def decisions(self) -> tuple[Decision, ...]:
+        """The branches on values that forward took; the program's last outputs are what it asked."""
+        return tuple(self.watch.decisions.made) if self.watch.as_eager else ()
 
     @property
     def path(self) -> str:
@@ -101,7 +107,7 @@ class _Flat(torch.nn.Module):
                 tuple(replace(w, leaf=renumber(w.leaf, index_of)) for w in state_writes),
             )
         )
-        return tuple(flattening.leaves[index] for index in order)
+        return (*(flattening.leaves[index] for index in order), *self._watch.decisions.asked)
 
     def _state_writes(self, state: PythonState, flattening: Flattening) -> Iterator[StateWrite]:
         slots: dict[int, tuple[str, str]] = {}
@@ -176,13 +182,17 @@ def trace(
 ) -> Trace:
     """Exports one example call. Leaves no trace, whether it succeeds or not.
 
-    The model is first traced as if it ran eagerly; where that path depends on data, along the path that
-    it takes when it is being exported.
+    The model is first traced as if it ran eagerly; where it branches on values, a real call says which
+    way. Where torch.export refuses that path, it goes the one that it takes when it is being exported.
 
     Raises Unsupported, with the source line, where the call cannot be kept exactly.
     """
     try:
-        return _trace(model, call, dynamic_shapes, Watch(as_eager=True))
+        try:
+            return _trace(model, call, dynamic_shapes, Watch())
+        except Undecided:
+            rehearsed = Decisions(_rehearse(model, call))
+            return _trace(model, call, dynamic_shapes, Watch(decisions=rehearsed))
     except ExportRefused as refused:
         try:
             return _trace(model, call, dynamic_shapes, Watch(as_eager=False))
@@ -217,6 +227,28 @@ def warmed_up(model: torch.nn.Module, call: Call) -> Iterator[list[Change] | Non
         finally:
             world.restore()
         yield changes
+
+
+def _rehearse(model: torch.nn.Module, call: Call) -> tuple[Decision, ...]:
+    """How a real call decides the branches on values, as far as it comes. Leaves no trace."""
+    watch, world = Watch(decisions=Decisions(rehearsing=True)), GlobalState()
+    python = PythonState(roots_of(model, call.functions))
+    with Preserved(model), _quiet(), _printing_to(io.StringIO()):
+        try:
+            leaves = tuple(_copy(leaf) if torch.is_tensor(leaf) else leaf for leaf in call.leaves)
+            args, kwargs, _ = call.replay(leaves)
+            with watch.patches(model), watch:
+                model(*args, **kwargs)
+        except Exception:
+            pass  # the trace goes as far, and raises the same
+        finally:
+            python.restore()
+            world.restore()
+    return tuple(watch.decisions.made)
+
+
+def _copy(leaf: torch.Tensor) -> torch.Tensor:
+    return leaf.detach().clone().requires_grad_(leaf.requires_grad)
 
 
 def _trace(model: torch.nn.Module, call: Call, dynamic_shapes: Any, watch: Watch) -> Trace:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from graphopt.capture.decisions import Decisions, Undecided
 from graphopt.capture.unreadable import UNREADABLE_REMEDY, unreadable
 from graphopt.errors import Unsupported
 from graphopt.guards.members import is_python_class, is_standard
@@ -25,8 +26,12 @@ from graphopt.guards.places import modules_of
 from graphopt.ir.literal import SCALARS
 
 
-class CustomBackward(Unsupported):
-    """A custom backward would be lost."""
+class GradientsLost(Unsupported):
+    """Gradients would not be eager's, so the program can be kept for calls without gradients alone."""
+
+
+class RegionLost(GradientsLost):
+    """torch.export would drop a no_grad region."""
 
 
 _TORCH = str(Path(torch.__file__).parent)
@@ -130,9 +135,18 @@ _TELLTALES: tuple[tuple[Any, str], ...] = (
     (torch.compiler, "is_compiling"),
     (torch.compiler, "is_dynamo_compiling"),
     (torch.compiler, "is_exporting"),
+    (torch._dynamo, "is_compiling"),
+    (torch._utils, "is_compiling"),
     (torch.overrides, "has_torch_function"),
     (torch.nn.modules.activation, "_is_make_fx_tracing"),
 )
+# What reads a Python bool from tensors, and the tensor that is read.
+_BRANCHES: dict[Any, Callable[..., Any]] = {
+    _T.__bool__: lambda tensor: tensor,
+    _T.is_nonzero: lambda tensor: tensor,
+    torch.is_nonzero: lambda tensor: tensor,
+    _T.__contains__: lambda tensor, element: (element == tensor).any(),
+}
 _READS_GRAD = {_getter("requires_grad"), _getter("is_leaf"), torch.is_inference, _T.is_inference}
 _MACHINERY = set(dir(torch.nn.Module)) - {"training"}
 _REMEDY = "move it out of forward"
@@ -141,9 +155,10 @@ _REMEDY = "move it out of forward"
 class Watch(TorchFunctionMode):
     """Active around the model's own forward while it is traced."""
 
-    def __init__(self, as_eager: bool = True) -> None:
+    def __init__(self, as_eager: bool = True, decisions: Decisions | None = None) -> None:
         super().__init__()
         self.as_eager = as_eager  # hide from the model that it is being traced
+        self.decisions = decisions or Decisions()
         self.refusal: Unsupported | None = None
         self.reads_grad = False
         self.reads_offset = False
@@ -167,6 +182,11 @@ class Watch(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in _REFUSED and not _called_by_transform():
             self.refuse(_REFUSED[func])
+        if any(isinstance(arg, torch.Generator) for arg in (*args, *kwargs.values())):
+            self.refuse("forward draws random numbers from a torch.Generator",
+                        "draw from torch's own stream, seeded by torch.manual_seed")  # fmt: skip
+        if func in _BRANCHES and self.as_eager:
+            return self._decide(_BRANCHES[func](*args, **kwargs))
         if func in _READS_GRAD:
             self.reads_grad = self.reads_grad_mode = True
         elif func is _T.storage_offset or func is torch.as_strided or func is _T.as_strided:
@@ -178,10 +198,18 @@ class Watch(TorchFunctionMode):
         elif _writes(func, kwargs) and any(args and args[0] is data for data in self._data):
             self.refuse("forward writes through .data, past autograd's version check",
                         "write under torch.no_grad() instead")  # fmt: skip
-        for arg in (*args, *kwargs.values()):
-            if isinstance(arg, torch.Tensor):
-                self._keep_contents(arg)
+        if not self.decisions.rehearsing:
+            for arg in (*args, *kwargs.values()):
+                if isinstance(arg, torch.Tensor):
+                    self._keep_contents(arg)
         return func(*args, **kwargs)
+
+    def _decide(self, tensor: torch.Tensor) -> bool:
+        try:
+            return self.decisions.decide(tensor, user_line())
+        except Undecided as undecided:
+            self.refusal = self.refusal or undecided
+            raise
 
     def _keep_contents(self, tensor: torch.Tensor) -> None:
         """Real tensors (from closures or attribute lists) are written for real while tracing."""
@@ -219,6 +247,8 @@ class Watch(TorchFunctionMode):
         if self.as_eager:
             for owner, name in _TELLTALES:
                 yield owner, name, _denying(getattr(owner, name))
+            yield torch._subclasses, "FakeTensor", None
+            yield torch._subclasses, "__getattr__", _hiding_fake_tensors
         yield torch, "compile", self._compiling(torch.compile)
         yield torch, "is_grad_enabled", self._noting_grad_mode(torch.is_grad_enabled)
         yield torch, "is_inference_mode_enabled", self._noting_grad_mode(torch.is_inference_mode_enabled)
@@ -246,6 +276,13 @@ class Watch(TorchFunctionMode):
             function = compile_(*args, **kwargs)
 
             def unwatched(*inner: Any, **named: Any) -> Any:
+                if torch.is_grad_enabled() != self.grad_mode:
+                    self.refuse(
+                        "torch.export loses the no_grad around torch.cond and its like",
+                        "enter torch.no_grad() inside the branches, or detach what they return",
+                        RegionLost,
+                    )
+                self.reads_grad_mode = self.reads_grad_mode or not self.grad_mode
                 with _replaced(self._undone), torch.overrides._pop_mode_temporarily():
                     return function(*inner, **named)
 
@@ -309,7 +346,7 @@ class Watch(TorchFunctionMode):
                 self.refuse(
                     f"the custom backward of {call['cls'].__qualname__} would be lost",
                     "call it under torch.no_grad(), or write it as a torch.library operator",
-                    CustomBackward,
+                    GradientsLost,
                 )
             self.reads_grad_mode = True
             self.reads_grad = self.reads_grad or torch.is_grad_enabled()
@@ -345,6 +382,17 @@ def _denying(told: Callable[..., bool]) -> Callable[..., bool]:
         return False if _called_by_model() else told(*args)
 
     return denied
+
+
+class _NoFakeTensor:
+    """What the model finds in the place of FakeTensor: a class without instances."""
+
+
+def _hiding_fake_tensors(name: str) -> type:
+    """`torch._subclasses.FakeTensor` for torch's machinery alone."""
+    if name != "FakeTensor":
+        raise AttributeError(f"module 'torch._subclasses' has no attribute {name!r}")
+    return _NoFakeTensor if _called_by_model() else torch._subclasses.fake_tensor.FakeTensor
 
 
 def _read_attribute(owner: object, name: str) -> Any:

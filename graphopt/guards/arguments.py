@@ -9,6 +9,7 @@ from typing import Any
 
 import sympy
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 
 from graphopt.guards.facts import Facts, NumberFact
 from graphopt.guards.owned import OwnTensors
@@ -187,8 +188,10 @@ class ArgumentCheck:
         self.lines.append(f"    {variable} = {path}")
         self.distinct.append(variable)
         fact = self.facts.arguments[index]
-        kind = self._constant(fact.kind)
-        self._test(f"type({variable}) is not {kind}", name, fact.kind, f"type({variable})", "the type")
+        # Tracing passes a stand-in for a plain tensor.
+        kinds = (fact.kind, FakeTensor) if self.traceable and fact.kind is torch.Tensor else (fact.kind,)
+        other = " and ".join(f"type({variable}) is not {self._constant(kind)}" for kind in kinds)
+        self._test(other, name, fact.kind, f"type({variable})", "the type")
         if isinstance(fact, NumberFact):
             self._size(fact.expr, variable, name, "the value")
             return
@@ -224,6 +227,9 @@ class ArgumentCheck:
 
     def _sizes(self, sizes: tuple[Dim, ...], actual: str, name: str, what: str) -> None:
         if all(isinstance(size, int) for size in sizes):
+            if self.traceable and what == "the shape":  # exporting with sizes that this graph does not have
+                symbolic = f"{self._constant(torch.SymInt)} in [type(size) for size in {actual}]"
+                self._test(symbolic, name, tuple(sizes), "'symbolic'", what)
             expected = self._constant(tuple(sizes))
             self._test(f"{actual} != {expected}", name, tuple(sizes), actual, what)
             return

@@ -22,6 +22,7 @@ from graphopt.guards.members import (
 )
 
 DEFAULTS = ("__defaults__", "__kwdefaults__")  # of functions
+FORWARD_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 _DICTIONARIES = (dict, OrderedDict, defaultdict)
 
 Path: TypeAlias = tuple[str, ...]
@@ -66,6 +67,24 @@ class _Attributes:
             raise KeyError(name) from None
 
 
+class _HookTable:
+    """The hooks of a module by their place: the keys of the table are new for each registration."""
+
+    def __init__(self, table: dict[int, Any]) -> None:
+        self._table = table
+
+    def __getitem__(self, place: int) -> Any:
+        try:
+            return list(self._table.values())[place]
+        except IndexError:
+            raise KeyError(f"hook {place}") from None
+
+
+def is_hook(name: str) -> bool:
+    """Whether the last step to a thing is a forward hook of a module."""
+    return name.startswith(FORWARD_HOOKS)
+
+
 def is_variable(name: str) -> bool:
     """Whether the last step to a thing is a variable that a function reads."""
     return name.startswith(("closure ", "global "))
@@ -80,8 +99,8 @@ def locate(thing: Any, path: Path) -> tuple[Any, Any]:
     """The container that owns what a path leads to, and its key there: `container[key]` is the thing.
 
     A path goes from a model through sub-modules, parameters, attributes and class members by name, through
-    lists and dictionaries as "[0]" and "[key]", and to variables that functions read as "closure x" and
-    "global x". Raises KeyError where it leads nowhere.
+    lists and dictionaries as "[0]" and "[key]", to variables that functions read as "closure x" and
+    "global x", and to hooks as "_forward_hooks 0". Raises KeyError where it leads nowhere.
     """
     container, key = _step(thing, path[0])
     for name in path[1:]:
@@ -117,6 +136,9 @@ def _step(thing: Any, name: str) -> tuple[Any, Any]:
         return (_Cells(thing), variable) if kind == "closure" else (thing.__globals__, variable)
     own = {} if isinstance(thing, type) else getattr(thing, "__dict__", {})
     if isinstance(thing, torch.nn.Module):
+        if is_hook(name):
+            table, _, place = name.partition(" ")
+            return _HookTable(own[table]), int(place)
         for slot in ("_modules", "_parameters", "_buffers"):
             if name in own[slot]:
                 return own[slot], name
@@ -211,6 +233,10 @@ def children(thing: Any) -> Iterator[tuple[str, Any]]:
         yield from ((name, child) for name, child in vars(thing).items() if not _is_machinery(name))
         if "forward" not in vars(thing):
             yield "forward", type(thing).forward
+        for table in FORWARD_HOOKS:
+            yield from (
+                (f"{table} {i}", hook) for i, hook in enumerate((vars(thing).get(table) or {}).values())
+            )
     elif _opens(thing) and not isinstance(thing, type):
         attributes = getattr(thing, "__dict__", {}).items()
         ours = is_own_class(type(thing))  # what serves a drop-in inside of the model: the original counts

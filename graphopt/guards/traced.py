@@ -14,7 +14,7 @@ import torch
 
 from graphopt.guards.facts import Facts, SettledFact, StateFact
 from graphopt.guards.members import is_users_class, underlying
-from graphopt.guards.places import DEFAULTS, ClassMembers, Path, held, locate, modules_of, reachable
+from graphopt.guards.places import DEFAULTS, ClassMembers, Path, held, is_hook, locate, modules_of, reachable
 from graphopt.guards.variables import variable_reader
 from graphopt.ir.literal import SCALARS
 
@@ -119,6 +119,8 @@ class TracedCheck:
             if name.startswith("["):
                 _, key = locate(self._model, path[: i + 1])
                 text += f"[{key!r}]"
+            elif is_hook(name):
+                text = self._named(held(self._model, path[: i + 1]))
             elif " " in name:
                 text = f"{self._named(variable_reader(underlying(held(self._model, path[:i])), name))}()"
             elif name in (*DEFAULTS, "__wrapped__"):

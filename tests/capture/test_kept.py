@@ -86,6 +86,35 @@ def test_no_grad_and_autocast_regions_are_kept(passes: Any) -> None:
     assert_same(program, X.clone().requires_grad_(), backward=True, passes=passes)
 
 
+def test_regions_that_hold_item_are_kept(passes: Any) -> None:
+    def program(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        with torch.autocast("cpu", torch.bfloat16):
+            y = x @ x.t() * x.sum().item()
+        with torch.no_grad():
+            z = x * x.max().item()
+        return y, x * z
+
+    assert_same(program, X.clone().requires_grad_(), backward=True, passes=passes)
+
+
+def test_regions_inside_and_beside_torch_cond_are_kept(passes: Any) -> None:
+    def without(a: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            return a + 1
+
+    def program(x: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            y = x * 3
+        return x * y * torch.cond(x.sum() > 0, without, lambda a: a - 1, (x,))
+
+    assert_same(program, X.clone().requires_grad_(), backward=True, passes=passes)
+
+
+def test_vmap_and_jvp_inside_forward_are_kept(passes: Any) -> None:
+    assert_same(lambda x: torch.func.vmap(lambda row: row.sin().sum())(x), X, passes=passes)
+    assert_same(lambda x: torch.func.jvp(torch.sin, (x,), (x,)), X, passes=passes)
+
+
 def test_detach_and_data_stop_gradients(passes: Any) -> None:
     assert_same(lambda x: x.detach() * x + x.data, X.clone().requires_grad_(), backward=True, passes=passes)
 

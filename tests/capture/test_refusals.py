@@ -17,6 +17,7 @@ from graphopt.verify.observation import observe
 
 X = torch.arange(8.0).reshape(2, 4) - 3
 LOG: list[int] = []
+GENERATOR = torch.Generator()
 
 
 def refusal(model: Callable[..., Any], *args: Any) -> str:
@@ -37,14 +38,29 @@ def refusal(model: Callable[..., Any], *args: Any) -> str:
 
 
 def test_control_flow_on_data_is_refused_at_its_line() -> None:
-    def program(x: torch.Tensor) -> torch.Tensor:
-        if x.sum() > 0:
-            return x
-        return x + 1
+    def number(x: torch.Tensor) -> torch.Tensor:
+        return x if x.sum().item() > 0 else x + 1
 
-    message = refusal(program)
-    assert "data-dependent" in message
-    assert __file__ in message
+    def drawn(x: torch.Tensor) -> torch.Tensor:
+        return x if torch.rand(()) > 0.5 else x + 1
+
+    def written(x: torch.Tensor) -> torch.Tensor:
+        y = x.clone()
+        y.add_(1)
+        return x if y.sum() > 0 else x + 1
+
+    for program in (number, drawn, written):
+        message = refusal(program)
+        assert "data-dependent" in message
+        assert __file__ in message
+
+
+def test_a_branch_on_much_of_the_models_work_is_refused() -> None:
+    def program(x: torch.Tensor) -> torch.Tensor:
+        y = x @ x
+        return y if y.sum() > 0 else -y
+
+    assert "100% of the model's work" in refusal(program, torch.ones(128, 128))
 
 
 class Counts(nn.Module):
@@ -128,6 +144,21 @@ def test_a_closed_over_tensor_that_forward_writes_is_left_as_it_was() -> None:
     assert torch.equal(total, torch.ones(4))
 
 
+def test_a_buffer_that_takes_part_in_gradients_after_a_call_is_left_a_constant() -> None:
+    class Remembers(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("last", torch.zeros(2, 4))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.last.copy_(x.exp()) * 2 if x[0, 0] < 0 else x
+
+    model = Remembers()
+    graphopt.optimize(model, (X.clone().requires_grad_(),))
+    assert not model.last.requires_grad
+    assert torch.equal(model.last, torch.zeros(2, 4))
+
+
 def test_printing_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     def program(x: torch.Tensor) -> torch.Tensor:
         print("hello")
@@ -164,6 +195,21 @@ def test_a_custom_backward_is_left_to_the_original() -> None:
         assert torch.equal(gradient, torch.full_like(X, 100))
 
 
+def test_torch_cond_under_no_grad_is_kept_for_callers_without_gradients_alone() -> None:
+    def program(x: torch.Tensor) -> Any:
+        with torch.no_grad():
+            y = torch.cond(x.sum() > 0, lambda a: a + 1, lambda a: a - 1, (x,))
+        return x * y
+
+    assert "no_grad around torch.cond" in refusal(program)
+    leaf = X.clone().requires_grad_()
+    with torch.no_grad():
+        opt = graphopt.optimize(program, (leaf,), on_guard="error")
+        assert torch.equal(opt(leaf), program(leaf))
+    with pytest.raises(graphopt.GuardError, match="grad mode"):
+        opt(leaf)
+
+
 PROGRAMS: dict[str, Callable[[torch.Tensor], Any]] = {
     "requires_grad_": lambda x: (x * 2).detach().requires_grad_(),
     "retain_grad": lambda x: (x * 2).retain_grad(),
@@ -176,9 +222,17 @@ PROGRAMS: dict[str, Callable[[torch.Tensor], Any]] = {
     "torch.manual_seed": lambda x: torch.manual_seed(0) and torch.rand_like(x),
     "torch.get_rng_state": lambda x: torch.get_rng_state(),
     "autograd.grad": lambda x: torch.autograd.grad(x.sum(), x),
+    "torch.Generator": lambda x: x + torch.rand(4, generator=GENERATOR),
+    "torch.func.grad": lambda x: torch.func.grad(lambda y: y.square().sum())(x),
+    "autocast region": lambda x: _branching_under_autocast(x),
     "inference_mode": lambda x: _in_inference_mode(x),
     ".data": lambda x: x.data.mul_(2),
 }
+
+
+def _branching_under_autocast(x: torch.Tensor) -> Any:
+    with torch.autocast("cpu", torch.bfloat16):
+        return torch.cond(x.sum() > 0, lambda a: a @ a.t(), lambda a: a @ a.t() - 1, (x,))
 
 
 def _in_inference_mode(x: torch.Tensor) -> torch.Tensor:
@@ -217,6 +271,57 @@ def test_forward_hooks_are_traced_and_guarded() -> None:
     handle.remove()
     with pytest.raises(graphopt.GuardError, match="added or removed"):
         opt(X)
+
+
+def _scaling(by: float) -> Callable[..., torch.Tensor]:
+    return lambda module, args, result: result * by
+
+
+def test_a_hook_exchanged_for_one_that_holds_another_number_is_noticed_at_the_first_call() -> None:
+    model = nn.Sequential(nn.Linear(4, 4))
+    handle = model[0].register_forward_hook(_scaling(2.0))
+    opt = graphopt.optimize(model, (X,), on_guard="error")
+    handle.remove()
+    handle = model[0].register_forward_hook(_scaling(3.0))
+    with pytest.raises(graphopt.GuardError, match="hook"):
+        opt(X)
+    handle.remove()
+    model[0].register_forward_hook(_scaling(2.0))
+    assert torch.equal(opt(X), model(X))
+
+
+def test_variables_of_a_hook_are_guarded() -> None:
+    factor = 2.0
+    model = nn.Sequential(nn.Linear(4, 4))
+    model[0].register_forward_hook(lambda module, args, result: result * factor)
+    opt = graphopt.optimize(model, (X,), on_guard="error")
+    assert torch.equal(opt(X), model(X))
+    factor = 3.0
+    with pytest.raises(graphopt.GuardError, match="hook"):
+        opt(X)
+
+
+class HooksItself(nn.Module):
+    """Registers its hooks on the first call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(4, 4)
+        self.hooked = False
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.hooked:
+            self.inner.register_forward_hook(_scaling(2.0))
+            self.hooked = True
+        return self.inner(x)
+
+
+def test_hooks_that_the_first_call_registers_are_kept_from_the_second_call_on() -> None:
+    model = HooksItself()
+    opt = graphopt.optimize(model, (X,), on_guard="error")
+    assert not model.inner._forward_hooks
+    expected = model(X)
+    assert torch.equal(opt(X), expected)
 
 
 def test_a_hook_that_collects_is_refused() -> None:
