@@ -229,3 +229,18 @@ def test_bisection_finds_the_first_bad_step(bad: int) -> None:
     assert first_bad(8, is_bad) == bad
     assert len(asked) <= 5
     assert first_bad(8, lambda count: False) is None
+
+
+def test_a_language_model_on_the_meta_device_is_optimised_unchecked() -> None:
+    """Its attention mask branches on values, which it has none of."""
+    transformers = pytest.importorskip("transformers")
+    config = transformers.LlamaConfig(
+        hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, vocab_size=100, use_cache=False,
+    )  # fmt: skip
+    with torch.device("meta"):
+        model = transformers.LlamaForCausalLM(config).eval()
+        ids = torch.zeros((1, 8), dtype=torch.int64)
+    report = graphopt.optimize(model, (), {"input_ids": ids, "use_cache": False}).report
+    assert report.equivalent is None and report.after.nodes < report.before.nodes
+    assert any("meta device" in line for line in report.unchecked)

@@ -270,6 +270,8 @@ def _metadata(tensor: torch.Tensor) -> tuple[Any, ...] | None:
 
 
 def _same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
+    if a.is_meta:
+        return True
     if a.layout is not torch.strided or a.numel() == 0:
         return a.layout is torch.strided or torch.equal(a.to_dense(), b.to_dense())
     flat_a, flat_b = (t.detach().resolve_conj().resolve_neg().contiguous().view(-1) for t in (a, b))

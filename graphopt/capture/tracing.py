@@ -183,7 +183,8 @@ def trace(
     """Exports one example call. Leaves no trace, whether it succeeds or not.
 
     The model is first traced as if it ran eagerly; where it branches on values, a real call says which
-    way. Where torch.export refuses that path, it goes the one that it takes when it is being exported.
+    way. Where torch.export refuses that path, or values are lacking (on the meta device), it goes the one
+    that it takes when it is being exported.
 
     Raises Unsupported, with the source line, where the call cannot be kept exactly.
     """
@@ -191,6 +192,8 @@ def trace(
         try:
             return _trace(model, call, dynamic_shapes, Watch())
         except Undecided:
+            if _lacks_values(model, call):
+                return _trace(model, call, dynamic_shapes, Watch(as_eager=False))
             rehearsed = Decisions(_rehearse(model, call))
             return _trace(model, call, dynamic_shapes, Watch(decisions=rehearsed))
     except ExportRefused as refused:
@@ -227,6 +230,12 @@ def warmed_up(model: torch.nn.Module, call: Call) -> Iterator[list[Change] | Non
         finally:
             world.restore()
         yield changes
+
+
+def _lacks_values(model: torch.nn.Module, call: Call) -> bool:
+    """Whether something lies on the meta device, so that no branch on values can be decided."""
+    leaves = [leaf for leaf in call.leaves if torch.is_tensor(leaf)]
+    return any(tensor.is_meta for tensor in (*leaves, *model.parameters(), *model.buffers()))
 
 
 def _rehearse(model: torch.nn.Module, call: Call) -> tuple[Decision, ...]:
