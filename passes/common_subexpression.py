@@ -44,8 +44,10 @@ class CommonSubexpression:
         known: dict[object, Node] = {}
         alike: dict[object, Node] = {}
         for node in draft.graph.nodes:
-            first = alike.setdefault(_key(node, draft, None), node)
             effect = effect_of(node)
+            first = node
+            if effect is Effect.RANDOM or substitution.memory.is_written:
+                first = alike.setdefault(_key(node, draft, None), node)
             if effect not in (Effect.NONE, Effect.RAISES):
                 if first is not node and effect is Effect.RANDOM:
                     draft.miss(node, f"like {first.name}, but {node.op} draws random numbers")

@@ -13,6 +13,7 @@ from graphopt.authoring import (
     TensorType,
     Value,
     effect_of,
+    has_laws,
     holds,
     is_number,
     kind_of,
@@ -43,7 +44,7 @@ class IdentityOperation:
         """Visits the nodes in order."""
         substitution = draft.substitution()
         for node in draft.graph.nodes:
-            if len(node.results) != 1 or node.many or effect_of(node) is not Effect.NONE:
+            if not has_laws(node.op) or effect_of(node) is not Effect.NONE:
                 continue
             found = _copied(node, draft) or _undone(node, draft, substitution)
             if found is None:

@@ -5,7 +5,7 @@ that the table knows to read no element is covered, and none by its name.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -59,6 +59,7 @@ class Views:
         self._found: dict[str, Geometry] = {}
         self.same_object: dict[str, Value] = {}
         self._fresh: set[str] = set()
+        self._calls: dict[object, tuple[_Shown | None, ...]] = {}
         for node in graph.nodes:
             if lookup(node.op).alias is Alias.FRESH:
                 self._fresh.update(value.name for value in node.results)
@@ -80,28 +81,76 @@ class Views:
         return Geometry(value.name, kind.dtype, kind.shape, kind.strides, 0, False, False)
 
     def _follow(self, node: Node) -> None:
-        """Runs a node on meta tensors and notes the results that share an operand's memory."""
+        """Notes the results of a node that share an operand's memory."""
         given = {value.name: value for value in node.operands if isinstance(value.type, TensorType)}
         known = {name: self.geometry(value) for name, value in given.items()}
-        tensors = {name: one.tensor() for name, one in known.items() if one is not None}
-        if len(tensors) != len(given):
+        if any(shown is None for shown in known.values()):
             return
-        results = _run(node, tensors)
-        if results is None or len(results) != len(node.results):
-            return
-        if lookup(node.op).alias is Alias.MAY and not _is_so_for_lazy_operands(node, tensors, results):
-            return
-        for value, result in zip(node.results, results, strict=True):
-            if not isinstance(result, torch.Tensor) or not _is_as_typed(result, value):
+        key = _call(node, known)
+        if key not in self._calls:
+            tensors = {name: shown.tensor() for name, shown in known.items() if shown is not None}
+            self._calls[key] = _shown(node, tensors)
+        for value, shown in zip(node.results, self._calls[key], strict=True):
+            if shown is None:
                 continue
-            for name, tensor in tensors.items():
-                if result is tensor:
-                    self.same_object[value.name] = given[name]
-                if result.untyped_storage()._cdata == tensor.untyped_storage()._cdata:
-                    root = known[name]
-                    assert root is not None
-                    self._found[value.name] = Geometry.of(result, root.root)
-                    break
+            operand = list(given.values())[shown.operand]
+            root = known[operand.name]
+            assert root is not None
+            self._found[value.name] = replace(shown.window, root=root.root)
+            if shown.is_operand:
+                self.same_object[value.name] = operand
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """What one result shows: a window on the memory of the operand of a number, or that very object."""
+
+    operand: int
+    window: Geometry
+    is_operand: bool
+
+
+def _call(node: Node, known: dict[str, Geometry | None]) -> object:
+    """Equal for nodes that run the same operator on like tensors: the layers of a model."""
+    numbers = {name: i for i, name in enumerate(known)}
+    windows = tuple(replace(shown, root="") for shown in known.values() if shown is not None)
+
+    def shape(arg: Arg) -> object:
+        match arg:
+            case Value():
+                return "operand", numbers.get(arg.name)
+            case Sequence(kind, items):
+                return kind, tuple(map(shape, items))
+            case Slice(start, stop, step):
+                return "slice", shape(start), shape(stop), shape(step)
+            case Lit():
+                return arg
+            case _:
+                return id(arg)
+
+    types = tuple(value.type for value in node.results)
+    return node.op, tuple(map(shape, node.args)), tuple((n, shape(a)) for n, a in node.kwargs), windows, types
+
+
+def _shown(node: Node, tensors: dict[str, torch.Tensor]) -> tuple[_Shown | None, ...]:
+    """What each result shows of the operands, found by running the node on meta tensors."""
+    nothing = (None,) * len(node.results)
+    results = _run(node, tensors)
+    if results is None or len(results) != len(node.results):
+        return nothing
+    if lookup(node.op).alias is Alias.MAY and not _is_so_for_lazy_operands(node, tensors, results):
+        return nothing
+    return tuple(_seen(result, value, tensors) for value, result in zip(node.results, results, strict=True))
+
+
+def _seen(result: object, value: Value, tensors: dict[str, torch.Tensor]) -> _Shown | None:
+    if not isinstance(result, torch.Tensor) or not _is_as_typed(result, value):
+        return None
+    memory = result.untyped_storage()._cdata
+    for number, tensor in enumerate(tensors.values()):
+        if memory == tensor.untyped_storage()._cdata:
+            return _Shown(number, Geometry.of(result, ""), result is tensor)
+    return None
 
 
 def _is_so_for_lazy_operands(node: Node, tensors: dict[str, torch.Tensor], results: tuple[Any, ...]) -> bool:

@@ -45,6 +45,11 @@ class Memory:
         writes = self._writes(value)
         return bool(writes) and writes[-1] > self._position[node.name]
 
+    @property
+    def is_written(self) -> bool:
+        """Whether any node may write into memory that others see."""
+        return bool(self._written)
+
     def is_input(self, value: Value) -> bool:
         """Whether the value may show memory of an argument, of the model's state or of a constant."""
         return bool(self.graph.inputs) and self._classes.find(value.name) == self._classes.find(

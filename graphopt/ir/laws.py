@@ -62,6 +62,11 @@ def _table() -> dict[str, tuple[Law, ...]]:
     return {op: tuple(laws) for op, laws in found.items()}
 
 
+def has_laws(op: str) -> bool:
+    """Whether anything was confirmed of an operator; each has one result."""
+    return op in _table()
+
+
 def laws_of(op: str, form: Form) -> tuple[Law, ...]:
     """The confirmed laws of an operator; none where nothing was confirmed."""
     return tuple(law for law in _table().get(op, ()) if law.form is form)
