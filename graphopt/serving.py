@@ -33,7 +33,8 @@ class Variant:
         defaults = _tensor_defaults(program.interface)
         if defaults:
             self.run = _with_defaults(self.run, defaults)
-        if any(node.op.startswith("functorch.") or any(node.regions) for node in program.graph.nodes):
+        graphs = (program.graph, *filter(None, (program.training,)))
+        if any(n.op.startswith("functorch.") or any(n.regions) for graph in graphs for n in graph.nodes):
             self.run = restoring_modes(self.run)
         self.branches = None if program.conditions is None else _Branches(program, program.conditions, model)
 

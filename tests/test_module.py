@@ -226,3 +226,16 @@ def test_a_call_costs_at_most_ten_microseconds_and_two_an_input_above_the_graph(
             opt.graph_module(*args)
             differences.append((middle - start) - (time.perf_counter() - middle))
     assert statistics.median(differences) < (10 + 2 * inputs) * 1e-6
+
+
+def test_a_region_that_raises_leaves_the_mode_where_only_the_graph_with_gradients_has_it() -> None:
+    def program(x: torch.Tensor) -> None:
+        with torch.no_grad():
+            torch.multinomial(x, 1)
+
+    opt = graphopt.optimize(program, (torch.ones(3),), on_guard="error")
+    with torch.enable_grad(), pytest.raises(RuntimeError, match="probability"):
+        try:
+            opt(-torch.ones(3))
+        finally:
+            assert torch.is_grad_enabled()
