@@ -12,7 +12,7 @@ from graphopt.capture.decisions import REMEDY, Decision
 from graphopt.capture.flattened import flattened
 from graphopt.errors import Unsupported
 from graphopt.ir.graph import Arg, Graph, Node, Value, values_in
-from graphopt.ir.ops import is_pure
+from graphopt.ir.ops import Effect, effect_of, is_pure
 
 _SMALL = 1_000_000  # FLOPs that may always be done twice: some microseconds
 _SHARE = 20  # else, this part of the graph's FLOPs may
@@ -40,12 +40,13 @@ def split(graph: Graph, decisions: tuple[Decision, ...]) -> tuple[Graph, Conditi
     memory = Memory(flat)
     needed: dict[str, Node] = {}
     for output, decision in zip(asked, decisions, strict=True):
-        for node in _computing(flat, output):
+        for node in _computing(flat, memory, output):
             _check(node, memory, decision)
             needed[node.name] = node
     main = _without(replace(graph, outputs=graph.outputs[:count]), needed)
-    asked = tuple(_original(flat, output) for output in asked)
-    computing = {node.name for output in asked for node in _computing(flat, output)}
+    if all(is_pure(node) for node in needed.values()):  # else the copies show what was asked when
+        asked = tuple(_original(flat, output) for output in asked)
+    computing = {node.name for output in asked for node in _computing(flat, memory, output)}
     nodes = tuple(node for node in flat.nodes if node.name in computing)
     _check_cost(nodes, main, decisions[-1])
     read = {value.name for node in nodes for value in node.operands}
@@ -65,15 +66,20 @@ def _check_cost(conditions: tuple[Node, ...], main: Graph, decision: Decision) -
         )  # fmt: skip
 
 
-def _computing(graph: Graph, output: Arg) -> list[Node]:
-    """The nodes that a value is computed by."""
+def _computing(graph: Graph, memory: Memory, output: Arg) -> list[Node]:
+    """The nodes that a value is computed by, those that write what it reads among them."""
     found: dict[str, Node] = {}
-    pending = [output] if isinstance(output, Value) else []
+    producer = graph.producer.get(output.name) if isinstance(output, Value) else None
+    pending = [] if producer is None else [producer]
     while pending:
-        node = graph.producer.get(pending.pop().name)
-        if node is not None and node.name not in found:
-            found[node.name] = node
-            pending.extend(node.operands)
+        node = pending.pop()
+        if node.name in found:
+            continue
+        found[node.name] = node
+        for value in node.operands:
+            pending.extend(memory.writers(value, node))
+            if value.name in graph.producer:
+                pending.append(graph.producer[value.name])
     return list(found.values())
 
 
@@ -91,12 +97,13 @@ def _original(graph: Graph, output: Arg) -> Arg:
 
 
 def _check(node: Node, memory: Memory, decision: Decision) -> None:
-    if not is_pure(node):
-        what = f"data-dependent control flow: the branch depends on {node.op}"
-    elif any(memory.version(value, node) for value in node.operands):
-        what = "data-dependent control flow: the branch depends on what forward writes before"
-    else:
+    if is_pure(node):
         return
+    what = f"data-dependent control flow: the branch depends on {node.op}"
+    if effect_of(node) is Effect.WRITES:
+        if not any(map(memory.is_callers, node.operands)):  # it writes memory that the conditions make
+            return
+        what = "data-dependent control flow: the branch depends on what forward writes before"
     raise Unsupported(what, remedy=REMEDY, where=decision.where)
 
 
@@ -105,7 +112,11 @@ def _without(graph: Graph, conditions: dict[str, Node]) -> Graph:
     read = {value.name for output in graph.outputs for value in values_in(output)}
     kept: list[Node] = []
     for node in reversed(graph.nodes):
-        if node.name in conditions and not any(result.name in read for result in node.results):
+        if (
+            node.name in conditions
+            and is_pure(node)
+            and not any(result.name in read for result in node.results)
+        ):
             continue
         kept.append(node)
         read.update(value.name for value in node.operands)

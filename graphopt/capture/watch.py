@@ -7,6 +7,7 @@ custom backward leaves none either, so it is refused with the line that does it.
 """
 
 import contextlib
+import functools
 import os
 import sys
 import traceback
@@ -376,12 +377,24 @@ def _set(owner: Any, name: str, made: Any) -> None:
 
 
 def _denying(told: Callable[..., bool]) -> Callable[..., bool]:
-    """ "No" to the model, and the truth to torch's machinery."""
+    """ "No" to the model, and the truth to torch's machinery and to what would keep a stand-in."""
 
     def denied(*args: Any) -> bool:
-        return False if _called_by_model() else told(*args)
+        return False if _called_by_model() and not _asked_for_a_cache() else told(*args)
 
     return denied
+
+
+def _asked_for_a_cache() -> bool:
+    """Whether a function that chooses between an lru_cache and what it caches is asking."""
+    frame = sys._getframe(2)
+    for _ in range(3):
+        if any(isinstance(held, functools._lru_cache_wrapper) for held in frame.f_locals.values()):
+            return True
+        if frame.f_back is None:
+            return False
+        frame = frame.f_back
+    return False
 
 
 class _NoFakeTensor:

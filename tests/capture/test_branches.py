@@ -1,5 +1,6 @@
 """Branches on values: eager's way is captured, and its conditions are asked again at each call."""
 
+import functools
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -145,6 +146,44 @@ def test_a_branch_inside_a_frozen_part_is_asked_without_running_that_part() -> N
     branches = serving_of(opt.module).variants[0].program.conditions
     assert branches is not None
     assert [node.op for node in branches.graph.nodes] == ["aten.sum.default", "aten.gt.Scalar"]
+
+
+def test_a_branch_on_memory_that_forward_makes_and_fills_is_kept() -> None:
+    def program(x: torch.Tensor) -> torch.Tensor:
+        filled = torch.zeros(4)
+        filled[1:].add_(2)
+        early = bool(filled.sum() + x.sum() > 0)
+        filled.view(2, 2)[0].sub_(100)
+        late = bool(filled.sum() + x.sum() > 0)
+        return filled * x + early - 3 * late
+
+    for x in (X, -X, X * 100):
+        opt = assert_same(program, x)
+    with pytest.raises(graphopt.GuardError, match="branch"):
+        opt(X)
+
+
+class Cached(nn.Module):
+    """Caches a table, and computes it anew where it is told that it is traced."""
+
+    @functools.cached_property
+    def table(self) -> Any:
+        made = functools.lru_cache(lambda size: torch.arange(size))
+
+        def choose(size: int) -> torch.Tensor:
+            return torch.arange(size) if torch.compiler.is_compiling() else made(size)
+
+        return choose
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.table(4)
+
+
+def test_no_stand_in_is_left_in_a_cache() -> None:
+    model = Cached()
+    assert callable(model.table)
+    graphopt.optimize(model, (X,))
+    assert type(model.table(4)) is torch.Tensor
 
 
 def test_a_branch_on_what_a_frozen_part_wrote_is_refused() -> None:

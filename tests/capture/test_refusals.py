@@ -45,9 +45,8 @@ def test_control_flow_on_data_is_refused_at_its_line() -> None:
         return x if torch.rand(()) > 0.5 else x + 1
 
     def written(x: torch.Tensor) -> torch.Tensor:
-        y = x.clone()
-        y.add_(1)
-        return x if y.sum() > 0 else x + 1
+        x.view(-1).add_(1)
+        return x if x.sum() > 0 else x + 1
 
     for program in (number, drawn, written):
         message = refusal(program)
