@@ -44,11 +44,6 @@ class Memory:
         """The nodes that may have written the value's storage before a node runs."""
         return [self.graph.nodes[i] for i in self._writes(value) if i < self._position[node.name]]
 
-    def is_callers(self, value: Value) -> bool:
-        """Whether the value may share storage with an argument, state or constant."""
-        inputs = self.graph.inputs
-        return bool(inputs) and self._root(value.name) == self._root(inputs[0].value.name)
-
     def written_after(self, value: Value, node: Node) -> bool:
         """Whether the value's storage may be written once a node has run."""
         writes = self._writes(value)
