@@ -101,7 +101,7 @@ def _check(node: Node, memory: Memory, decision: Decision) -> None:
         return
     what = f"data-dependent control flow: the branch depends on {node.op}"
     if effect_of(node) is Effect.WRITES:
-        if not any(map(memory.is_callers, node.operands)):  # it writes memory that the conditions make
+        if not any(map(memory.is_input, node.operands)):  # it writes memory that the conditions make
             return
         what = "data-dependent control flow: the branch depends on what forward writes before"
     raise Unsupported(what, remedy=REMEDY, where=decision.where)
