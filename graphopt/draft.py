@@ -90,7 +90,7 @@ def applied(graph: Graph, steps: Iterable[Step], *, checked: bool = False) -> Gr
         values.update((old.name, new) for old, new in step.replaced)
         for _, new in step.replaced:
             inherited.setdefault(new.name, []).extend(step.removed)
-    if not removed and not added:
+    if not removed:
         return graph
     final = {name: _last(values, value) for name, value in values.items()}
     for name, gone in [*inherited.items()]:

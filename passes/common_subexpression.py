@@ -88,6 +88,6 @@ def _key(node: Node, draft: Draft, substitution: Substitution | None) -> object:
 
     args: tuple[object, ...] = tuple(map(canonical, node.args))
     if operands_commute(node):
-        args = (frozenset(args), args[0] == args[1])
+        args = (frozenset(args),)
     kwargs = tuple((name, canonical(arg)) for name, arg in node.kwargs)
     return node.op, args, kwargs, tuple(value.type for value in node.results)

@@ -27,7 +27,8 @@ class GradModeRegion:
             if node.op != _OP:
                 continue
             enabled, region, *given = node.args
-            if enabled != Lit(False) or not isinstance(region, Graph):
+            assert isinstance(region, Graph)
+            if enabled != Lit(False):
                 draft.miss(node, "turns gradients on")
                 continue
             values = tuple(draft.resolve(arg) for arg in given if isinstance(arg, Value))

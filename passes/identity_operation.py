@@ -28,7 +28,7 @@ class IdentityOperation:
 
     1. The laws are those of the operator table, each confirmed bit for bit by execution (x + 0 is none:
        −0 + 0 = +0). The result has the type of the operand, strides included.
-    2. A cast there and back is one where the dtype between represents every value of the first.
+    2. A cast there and back is one where the dtype between keeps every value of the first apart.
 
     *Refuses*: operands or results written later; memory that the caller would see shared; where gradients
     are wanted, values that one may flow through.
@@ -47,7 +47,7 @@ class IdentityOperation:
             if not has_laws(node.op) or effect_of(node) is not Effect.NONE:
                 continue
             found = _copied(node, draft) or _undone(node, draft, substitution)
-            if found is None:
+            if found is None or found[0].type != node.results[0].type:
                 continue
             value, why = found
             shared = lookup(node.op).alias is Alias.VIEW
@@ -61,14 +61,14 @@ class IdentityOperation:
 
 def _copied(node: Node, draft: Draft) -> tuple[Value, str] | None:
     """The operand that a node copies, and why."""
-    given, result = _given(node), node.results[0]
+    given = _given(node)
     for form in (Form.COPY, Form.CAST, Form.SAME):
         for law in laws_of(node.op, form):
-            values = {draft.resolve(v) for name in law.operands if isinstance(v := given.get(name), Value)}
-            if len(values) == 1 and all(name in given for name in law.operands):
-                (value,) = values
-                if value.type == result.type and _applies(law, node, value):
-                    return value, f"{node.op.split('.')[1]} gives back %{value.name}"
+            operands = {given.get(name) for name in law.operands}
+            value = operands.pop()
+            if isinstance(value, Value) and not operands and _applies(law, node, value):
+                if form is not Form.CAST or value.type == node.results[0].type:
+                    return draft.resolve(value), f"{_short(node)} gives back %{value.name}"
     return None
 
 
@@ -80,32 +80,38 @@ def _undone(node: Node, draft: Draft, substitution: Substitution) -> tuple[Value
             if not isinstance(middle, Value) or not _applies(law, node, middle):
                 continue
             inner = draft.graph.producer.get(draft.resolve(middle).name)
-            if inner is None or effect_of(inner) is not Effect.NONE or substitution.changed(inner, node):
+            if inner is None or substitution.changed(inner, node):
                 continue
             first = _given(inner).get(law.operands[0])
-            if form is Form.CAST:
-                if not any(_applies(cast, inner, first) for cast in laws_of(inner.op, form)):
-                    continue
-                if not _there_and_back(first, middle, node.results[0]):
-                    continue
-            elif inner.op != node.op or not _alike(inner, node, law.operands[0]):
-                continue
             value = inner.results[0] if form is Form.IDEMPOTENT else first
-            if isinstance(value, Value) and value.type == node.results[0].type:
-                return draft.resolve(value), f"{node.op.split('.')[1]} twice gives back %{value.name}"
+            undoes = _casts_back if form is Form.CAST else _repeats
+            if isinstance(value, Value) and undoes(inner, node, value, law):
+                return draft.resolve(value), f"{_short(node)} twice gives back %{value.name}"
     return None
 
 
-def _applies(law: Law, node: Node, operand: object) -> bool:
+def _repeats(inner: Node, node: Node, value: Value, law: Law) -> bool:
+    """Whether two nodes are the same operator with equal operands, the law's aside."""
+    but = {law.operands[0]: None}
+    return inner.op == node.op and {**_given(inner), **but} == {**_given(node), **but}
+
+
+def _casts_back(inner: Node, node: Node, value: Value, law: Law) -> bool:
+    """Whether the first of two casts loses nothing."""
+    narrow, wide = value.type, inner.results[0].type
+    if not isinstance(narrow, TensorType) or not isinstance(wide, TensorType):
+        return False
+    casts = laws_of(inner.op, Form.CAST)
+    return bool(casts) and _applies(casts[0], inner, value) and holds(narrow.dtype, wide.dtype)
+
+
+def _applies(law: Law, node: Node, operand: Value) -> bool:
     """Whether a node is as the law says: literals as named, all but the free parameters at defaults."""
-    if not isinstance(operand, Value) or not isinstance(operand.type, TensorType):
+    if not isinstance(operand.type, TensorType) or kind_of(operand.type.dtype) not in tuple(law.kinds):
         return False
     given, literals = _given(node), dict(law.literals)
-    return (
-        kind_of(operand.type.dtype) in tuple(law.kinds)
-        and all(name in given and is_number(given[name], value) for name, value in literals.items())
-        and set(given) <= {*law.operands, *literals, *law.free}
-    )
+    named = all(is_number(given.get(name), value) for name, value in literals.items())
+    return named and set(given) <= {*law.operands, *literals, *law.free}
 
 
 def _given(node: Node) -> dict[str, object]:
@@ -114,13 +120,5 @@ def _given(node: Node) -> dict[str, object]:
     return {name: arg for name, arg in named.items() if arg != Lit(None)}
 
 
-def _alike(a: Node, b: Node, but: str) -> bool:
-    """Whether two nodes have equal operands, one aside."""
-    return {**_given(a), but: None} == {**_given(b), but: None}
-
-
-def _there_and_back(first: object, middle: object, last: Value) -> bool:
-    if not (isinstance(first, Value) and isinstance(middle, Value) and first.type == last.type):
-        return False
-    narrow, wide = first.type, middle.type
-    return isinstance(narrow, TensorType) and isinstance(wide, TensorType) and holds(narrow.dtype, wide.dtype)
+def _short(node: Node) -> str:
+    return node.op.split(".")[1]

@@ -1,17 +1,13 @@
 """Redundant views: what shows the same part of the same memory is one value."""
 
 from graphopt.authoring import (
-    Alias,
     Claim,
     Draft,
-    Effect,
     Geometry,
     Node,
     Substitution,
     Value,
     Views,
-    effect_of,
-    lookup,
 )
 
 
@@ -36,7 +32,7 @@ class RedundantView:
     def run(self, draft: Draft) -> None:
         """Visits the nodes in order; each result joins the first value of its geometry."""
         views, substitution = draft.analysis(Views), draft.substitution()
-        first: dict[Geometry, Value] = {}
+        first: dict[Geometry | None, Value] = {}
         for entry in draft.graph.inputs:
             _note(first, views, entry.value)
         for node in draft.graph.nodes:
@@ -45,12 +41,15 @@ class RedundantView:
                     _note(first, views, value)
 
     def _joins(
-        self, node: Node, draft: Draft, views: Views, substitution: Substitution, first: dict[Geometry, Value]
+        self,
+        node: Node,
+        draft: Draft,
+        views: Views,
+        substitution: Substitution,
+        first: dict[Geometry | None, Value],
     ) -> bool:
-        if lookup(node.op).alias is Alias.FRESH or effect_of(node) is not Effect.NONE:
-            return False
         shown = [views.geometry(value) for value in node.results]
-        found = tuple(first[one] for one in shown if one is not None and one in first)
+        found = tuple(first[one] for one in shown if one in first)
         if not found or len(found) != len(node.results):
             return False
         handed_back = tuple(v for r in node.results if (v := views.same_object.get(r.name)) is not None)
@@ -64,7 +63,7 @@ class RedundantView:
         return draft.replace(node, values, f"shows what {shows} shows")
 
 
-def _note(first: dict[Geometry, Value], views: Views, value: Value) -> None:
+def _note(first: dict[Geometry | None, Value], views: Views, value: Value) -> None:
     shown = views.geometry(value)
     if shown is not None:
         first.setdefault(shown, value)

@@ -273,6 +273,22 @@ def test_sub_graphs_that_differ_or_have_effects_stay(second: str) -> None:
     check(_two_regions(first, second))
 
 
+def test_random_numbers_are_a_near_miss_where_they_are_drawn_alike() -> None:
+    outcome = check(
+        """
+        graph {
+          %x: f32[2] = argument 0
+          %a: f32[2] = aten.rand_like.default(%x)
+          %b: f32[2] = aten.rand_like.default(%x)
+          %c: f32[3] = aten.rand.default([3])
+          return %a, %b, %c
+        }"""
+    )
+    assert [(missed.node.name, missed.why_not) for missed in outcome.missed] == [
+        ("b", "like a, but aten.rand_like.default draws random numbers")
+    ]
+
+
 PROGRAMS: dict[str, Any] = {
     "promotion": lambda x: (x + 1, x.to(torch.int64) + 1.0, x + 1.0, (x + 1) * (x + 1)),
     "empty": lambda x: (x[:0].sin() + 1) * (x[:0].sin() + 1),

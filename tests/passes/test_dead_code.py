@@ -109,6 +109,17 @@ def test_programs_stay_what_they_are() -> None:
     assert "aten.sin.default" not in {node.op for node in opt.graph.nodes}
 
 
+def test_one_result_that_is_read_keeps_its_node() -> None:
+    check(
+        """
+        graph {
+          %x: f32[2] = argument 0
+          c: (%c0: f32[1], %c1: f32[1]) = aten.chunk.default(%x, 2)
+          return %c1
+        }"""
+    )
+
+
 @pytest.mark.parametrize(
     ("op", "goes"),
     [("aten.sin.default(%i)", True), ("aten.rand_like.default(%i)", False),

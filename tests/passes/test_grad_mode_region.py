@@ -53,6 +53,14 @@ def test_where_gradients_are_wanted_the_region_stops_them() -> None:
     refuses(X, _region(False, "%a: f32[5] = aten.sin.default(%i)\nreturn %a"), gradients=True)
 
 
+def test_a_region_on_or_returning_literals_stays() -> None:
+    region = _region(False, "%a: f32[5] = aten.sin.default(%i)\nreturn %a")
+    refuses(X, region.replace("}, %x)", "}, 2)"), "reads what is no value")
+    refuses(X, _region(False, "return 1"), "returns what is no value, or another type than its region")
+    other = _region(False, "%a: f64[5] = aten.to.dtype(%i, torch.float64)\nreturn %a")
+    refuses(X, other, "returns what is no value, or another type than its region")
+
+
 def test_writes_in_a_region_stay_in_order() -> None:
     body = "%a: f32[5] = aten.mul_.Tensor(%i, 2)\nreturn %a"
     after = "%a_1: f32[5] = aten.mul_.Tensor(%x, 2)\n%c: f32[5] = aten.cos.default(%a_1)\nreturn %c"

@@ -67,6 +67,56 @@ def test_integer_division_by_one_makes_floats_and_stays() -> None:
             "%a: f32[5] = aten.div.Tensor(%x, 1)\n%b: f32[5] = aten.neg.default(%a)\nreturn %b")  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "operation",
+    ["aten.mul.Tensor(1, %x)", "aten.maximum.default(%x, 1.0)", "aten.maximum.default(1.0, 1.0)",
+     "aten.maximum.default(%x)", "aten.clone.default(3.0)", "aten.relu.default(1.0)",
+     "aten.mul.Tensor(%x)"],
+)  # fmt: skip
+def test_literals_in_the_place_of_operands_are_no_law(operation: str) -> None:
+    refuses("%x: f32[5] = argument 0",
+            f"%a: f32[5] = {operation}\n%b: f32[5] = aten.cos.default(%a)\nreturn %b")  # fmt: skip
+
+
+def test_numbers_are_no_tensors() -> None:
+    body = "%a: float = aten.clone.default(%n)\n%b: f32[5] = aten.mul.Tensor(%x, %a)\nreturn %b"
+    refuses("%x: f32[5] = argument 0; %n: float = argument 1", body)
+
+
+def test_an_involution_of_another_type_is_none() -> None:
+    refuses("%x: f32[5] = argument 0",
+            "%a: b8[5] = aten.logical_not.default(%x)\n%b: b8[5] = aten.logical_not.default(%a)\n"
+            "%c: b8[5] = aten.flip.default(%b, [0])\nreturn %c")  # fmt: skip
+
+
+def test_a_bound_read_at_run_time_may_raise_and_stays() -> None:
+    body = """%u: float = aten.item.default(%y)
+        %a: f32[5] = aten.clamp_min.default(%x, %u)
+        %b: f32[5] = aten.clamp_min.default(%a, %u)
+        %c: f32[5] = aten.cos.default(%b)
+        return %c"""
+    refuses("%x: f32[5] = argument 0; %y: f32[] = argument 1", body)
+
+
+def test_a_keyword_that_is_none_is_as_by_default() -> None:
+    fires("%x: f32[5] = argument 0",
+          "%a: f32[5] = aten.clone.default(%x, memory_format=None)\n"
+          "%b: f32[5] = aten.cos.default(%a)\nreturn %b",
+          "%b: f32[5] = aten.cos.default(%x)\nreturn %b")  # fmt: skip
+    fires("%x: f32[5] = argument 0",
+          "%a: f32[5] = aten.nan_to_num.default(%x, None)\n%b: f32[5] = aten.nan_to_num.default(%a)\n"
+          "%c: f32[5] = aten.cos.default(%b)\nreturn %c",
+          "%a: f32[5] = aten.nan_to_num.default(%x, None)\n%c: f32[5] = aten.cos.default(%a)\nreturn %c",
+          )  # fmt: skip
+
+
+def test_a_cast_of_what_is_no_cast_stays() -> None:
+    refuses("%x: bf16[5] = argument 0",
+            "%a: f32[5] = aten.sum.dim_IntList(%x, [], dtype=torch.float32)\n"
+            "%b: bf16[5] = aten.to.dtype(%a, torch.bfloat16)\n"
+            "%c: bf16[5] = aten.flip.default(%b, [0])\nreturn %c")  # fmt: skip
+
+
 def test_a_copy_with_other_strides_stays() -> None:
     refuses("%x: f32[3, 2]{1, 3} = argument 0",
             "%a: f32[3, 2] = aten.clone.default(%x, memory_format=torch.contiguous_format)\n"

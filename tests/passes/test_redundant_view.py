@@ -89,6 +89,21 @@ def test_what_shows_something_else_stays(view: str) -> None:
     )
 
 
+def test_a_node_of_several_results_goes_whole_or_not_at_all() -> None:
+    refuses(
+        X,
+        """%s: f32[1, 3] = aten.slice.Tensor(%x, 0, 0, 1)
+        t: (%a: f32[1, 3], %b: f32[1, 3]) = aten.split.Tensor(%x, 1)
+        %c: f32[1, 3] = aten.add.Tensor(%a, %b)
+        %d: f32[1, 3] = aten.add.Tensor(%c, %s)
+        return %d""",
+    )
+
+
+def test_a_node_without_results_stays() -> None:
+    refuses("%x: b8[] = argument 0", "n: () = aten._assert_async.default(%x)\nreturn %x")
+
+
 def test_the_caller_does_not_get_one_object_for_two() -> None:
     why = "shows what %x shows, but the caller gets both objects"
     refuses(X, "%a: f32[2, 3] = aten.view.default(%x, [2, 3])\nreturn %a", why)
