@@ -24,7 +24,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from bench.sweep.record import FOUND, Record, run_all, summary
-from bench.sweep.trial import GRADIENT_TOLERANCE, Passes, Trial
+from bench.sweep.trial import GRADIENT_TOLERANCE, Passes, Trial, graphopt_candidate, verified_candidate
 
 DTYPES = (torch.float32, torch.int64, torch.bool, torch.complex64)
 
@@ -318,6 +318,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, help="of the random part")
     parser.add_argument("--minutes", type=float, help="stop after this long; go on with --json")
     parser.add_argument("--json", type=Path, metavar="PATH", help="outcomes, one a line")
+    parser.add_argument("--verify", action="store_true", help="with graphopt's own checks, too")
     parser.add_argument("--verbose", action="store_true", help="print findings as they come")
     return parser
 
@@ -337,7 +338,14 @@ def main(arguments: list[str] | None = None) -> int:
     every = trials(ops, dtypes, tuple(options.variants), options.samples, not options.no_gradients)
     record = Record(options.json)
     chosen = (trial for trial in every if _drawn(trial.name, options.fraction, options.seed))
-    complete = run_all(chosen, passes, record, minutes=options.minutes, verbose=options.verbose)
+    complete = run_all(
+        chosen,
+        passes,
+        record,
+        minutes=options.minutes,
+        verbose=options.verbose,
+        optimizer=verified_candidate if options.verify else graphopt_candidate,
+    )
     print(summary(record.outcomes))
     print(f"  excluded by name: {', '.join(EXCLUDED)}: {UNWRITTEN}")
     if not complete:

@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from bench.sweep.trial import Outcome, Passes, Trial, Verdict, judge
+from bench.sweep.trial import Optimizer, Outcome, Passes, Trial, Verdict, graphopt_candidate, judge
 
 REQUIRED_SHARE = 0.97
 """Of what torch.export takes, the share that graphopt must take (issue 2)."""
@@ -82,6 +82,7 @@ def run_all(
     minutes: float | None,
     seconds_each: float = 60.0,
     verbose: bool = False,
+    optimizer: Optimizer = graphopt_candidate,
 ) -> bool:
     """Judge every trial that has no outcome yet; False where the time ran out before the end."""
     wanted, started = tuple(passes), time.monotonic()
@@ -92,7 +93,7 @@ def run_all(
         if not missing:
             continue
         record.begin(trial, missing)
-        for outcome in judge(trial, missing, seconds=seconds_each):
+        for outcome in judge(trial, missing, optimizer, seconds=seconds_each):
             record.add(outcome)
             if verbose and outcome.verdict in FOUND:
                 line = f"{outcome.verdict}: {outcome.name} [{outcome.passes}] {outcome.reason}"

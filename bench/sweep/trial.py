@@ -97,10 +97,23 @@ class Optimizer(Protocol):
     def __call__(self, program: Callable[..., Any], args: tuple[Any, ...], passes: Passes) -> Candidate: ...
 
 
+class RolledBack(Exception):
+    """graphopt's own checks found a step of its own passes guilty, or the whole not equivalent."""
+
+
 def graphopt_candidate(program: Callable[..., Any], args: tuple[Any, ...], passes: Passes) -> Candidate:
     """``graphopt.optimize`` without its own checks, with guards that raise instead of stepping
     aside: a guard that always fails would make every comparison a comparison of eager with eager.
     """
+    return _candidate(program, args, passes, verify=False)
+
+
+def verified_candidate(program: Callable[..., Any], args: tuple[Any, ...], passes: Passes) -> Candidate:
+    """The same with its own checks; it counts as a crash where they find anything."""
+    return _candidate(program, args, passes, verify=True)
+
+
+def _candidate(program: Callable[..., Any], args: tuple[Any, ...], passes: Passes, verify: bool) -> Candidate:
     import graphopt
 
     try:
@@ -108,12 +121,15 @@ def graphopt_candidate(program: Callable[..., Any], args: tuple[Any, ...], passe
             program,
             args,
             passes=[] if passes == "empty" else None,
-            verify=False,
+            verify=verify,
             measure=False,
             on_guard="error",
         )
     except graphopt.Unsupported as refused:
         raise Refusal(str(refused)) from refused
+    report = optimized.report
+    if report.rolled_back or report.equivalent is False:
+        raise RolledBack(report.difference or report.rolled_back[0].reason)
 
     def call(*values: Any) -> Any:
         try:
@@ -121,8 +137,7 @@ def graphopt_candidate(program: Callable[..., Any], args: tuple[Any, ...], passe
         except graphopt.GuardError as broken:
             raise BrokenGuard(str(broken)) from broken
 
-    report = getattr(optimized, "report", None)
-    return Candidate(call, optimized.module, changed=bool(report and report.steps))
+    return Candidate(call, optimized.module, changed=bool(report.steps))
 
 
 class _OutOfTime(BaseException):
