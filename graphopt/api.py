@@ -1,6 +1,7 @@
 """`optimize()` and `Optimized`: the one front door."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,7 @@ def optimize(
         except ExportRefused as refused:
             raise verifier.example_error() or refused from refused.__cause__
         # A call that raises shows nothing of what comes after: a dead operator may be the one that raises.
+        verifier = replace(verifier, graph=program.graph)
         confirmed = confirm(program, verifier)
         to_run = () if confirmed.raises else chosen
         made = rewrite(program, to_run, verifier if verify else None, confirmed, progress)

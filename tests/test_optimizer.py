@@ -175,7 +175,41 @@ def test_the_evidence_names_every_check_and_what_was_not_checked() -> None:
         "other values", "other signs", "infinities and NaNs",
     ]  # fmt: skip
     embedding = graphopt.optimize(nn.Embedding(5, 3), (torch.tensor([1, 2]),)).report
-    assert embedding.unchecked == ("other values: no argument is floating",)
+    assert embedding.unchecked == (
+        "other sizes: all are fixed, and calls of other sizes run the original",
+        "other values: no argument is floating",
+    )
+
+
+def test_symbolic_sizes_are_varied() -> None:
+    def summed(x: torch.Tensor) -> torch.Tensor:
+        return (x.sin() + x.sin()).sum(0)
+
+    report = graphopt.optimize(
+        summed, (torch.randn(4, 3),), dynamic_shapes={"x": {0: torch.export.Dim("n")}}
+    ).report
+    assert any(line.startswith("inputs larger: outputs") for line in report.evidence)
+    assert [line.split(":")[0] for line in report.unchecked] == ["inputs empty", "inputs of size 1"]
+
+
+def test_what_only_another_size_shows_is_found() -> None:
+    """The mean of four rows is their sum by four."""
+
+    class Quarters(Exchange):
+        def run(self, draft: Draft) -> None:
+            for node in draft.graph.nodes:
+                if node.op == "aten.mean.dim":
+                    made = draft.node("aten.sum.dim_IntList", node.args, node.results[0].type, like=node)
+                    args = (made.results[0], Lit(0.25))
+                    quarter = draft.node("aten.mul.Tensor", args, node.results[0].type, like=node)
+                    draft.replace(node, quarter.results, "sum / 4 for the mean", added=[made, quarter])
+
+    rows = {"x": {0: torch.export.Dim("n")}}
+    x = torch.arange(12.0).view(4, 3)
+    report = graphopt.optimize(lambda x: x.mean(0), (x,), passes=[Quarters({})], dynamic_shapes=rows).report
+    assert len(report.rolled_back) == 1
+    fixed = graphopt.optimize(lambda x: x.mean(0), (x,), passes=[Quarters({})]).report
+    assert not fixed.rolled_back and fixed.equivalent
 
 
 def test_checks_beyond_the_time_budget_are_named() -> None:

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from graphopt.errors import InvalidGraph
 from graphopt.ir.literal import Lit
-from graphopt.ir.types import ListType, NoneType, Type
+from graphopt.ir.types import ListType, NoneType, TensorType, Type
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +167,13 @@ class Graph:
             yield entry.value
         for node in self.nodes:
             yield from node.results
+
+    @property
+    def symbols(self) -> frozenset[Any]:
+        """The symbols that the sizes of its inputs are made of."""
+        kinds = (entry.value.type for entry in self.inputs)
+        dims = (dim for kind in kinds if isinstance(kind, TensorType) for dim in kind.shape)
+        return frozenset(symbol for dim in dims if not isinstance(dim, int) for symbol in dim.free_symbols)
 
     @cached_property
     def returned(self) -> frozenset[str]:

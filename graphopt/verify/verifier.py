@@ -13,9 +13,10 @@ from graphopt.capture.sources import as_module
 from graphopt.draft import Claim
 from graphopt.errors import ExampleRaises
 from graphopt.guards.owned import objects_of
+from graphopt.ir.graph import Graph
 from graphopt.verify.comparison import Served, Verdict, compare_programs, exception_of
 from graphopt.verify.facts import tensors_in
-from graphopt.verify.inputs import non_finite, other_values
+from graphopt.verify.inputs import non_finite, other_sizes, other_values
 
 EXAMPLE = "example inputs"
 
@@ -68,6 +69,7 @@ class Verifier:
     kwargs: dict[str, Any]
     seed: int
     budget: Budget
+    graph: Graph | None = None  # as captured; its symbolic sizes are varied
 
     @classmethod
     def of(
@@ -80,7 +82,7 @@ class Verifier:
         """Runs every check, until one fails or the budget is spent; but takes `known` verdicts, by the
         name of the check."""
         evidence: list[str] = []
-        unchecked = list(self._never_checked(claim))
+        unchecked: list[str] = []
         shortage = self._shortage()
         equivalent: bool | None = None
         for check in self.checks():
@@ -96,7 +98,7 @@ class Verifier:
             else:
                 equivalent = True
                 evidence.append(f"{check.name}: {verdict.evidence}")
-        return Verification(equivalent, tuple(evidence), tuple(unchecked))
+        return Verification(equivalent, tuple(evidence), (*unchecked, *self._never_checked(claim)))
 
     def example_error(self) -> ExampleRaises | None:
         """Where eager itself raises on the example call: an error that says so."""
@@ -137,6 +139,9 @@ class Verifier:
             varied = other_values(*example, self.seed, signs)
             if varied is not None:
                 yield Check(name, *varied, grad)
+        if self.graph is not None:
+            for size, args, kwargs in other_sizes(self.graph, self.original, self.args, self.kwargs):
+                yield Check(f"inputs {size}", args, kwargs, grad)
         varied = non_finite(*example, self.seed)
         if varied is not None:
             yield Check("infinities and NaNs", *varied, False)
@@ -146,6 +151,8 @@ class Verifier:
         return any(tensor.requires_grad for tensor in (*tensors, *self.original.parameters()))
 
     def _never_checked(self, claim: Claim) -> Iterator[str]:
+        if self.graph is not None and not self.graph.symbols:
+            yield "other sizes: all are fixed, and calls of other sizes run the original"
         if not any(t.is_floating_point() for _, t in tensors_in((self.args, self.kwargs))):
             yield "other values: no argument is floating"
         if claim is not Claim.BITWISE:
