@@ -86,8 +86,15 @@ class Report:
             f"{_giga(self.before.flops)} → {_giga(self.after.flops)} GFLOPs, "
             f"{_mega(self.before.bytes)} → {_mega(self.after.bytes)} MB moved"
         )
+        free = []
         for found in self.by_line():
-            yield found.text()
+            if found.cost == Cost():
+                free.append(found)
+            else:
+                yield found.text()
+        if free:
+            nodes = sum(len(found.nodes) for found in free)
+            yield f"and {nodes} nodes that cost next to nothing, such as views, at {len(free)} source lines"
         yield from self.proof()
 
     def findings(self) -> Iterator[str]:
