@@ -11,6 +11,7 @@ import torch
 
 from graphopt.capture.call import Call
 from graphopt.capture.conditions import split
+from graphopt.capture.constants import shared
 from graphopt.capture.program import Program
 from graphopt.capture.reader import read
 from graphopt.capture.settled import settled_facts
@@ -87,7 +88,7 @@ def _capture(model: torch.nn.Module, call: Call, dynamic_shapes: Any) -> Program
         if isinstance(structure, Leaf)
     }
     symbols = Symbols()
-    whole, constants = read(traced.program, model, arguments, traced.watch.trained, symbols)
+    whole, constants = shared(*read(traced.program, model, arguments, traced.watch.trained, symbols))
     facts = _facts(model, call, traced, whole, symbols)
     graph, conditions = split(whole, traced.decisions)
     return Program(graph, traced.interface, facts, constants, traced.path, conditions=conditions)

@@ -25,7 +25,7 @@ from tests.fuzz.programs import Program, snippet
 
 SHARDS = 8
 """Parts that run in processes of their own under pytest-xdist; small ones keep every core busy."""
-EXAMPLES = int(os.environ.get("GRAPHOPT_FUZZ_EXAMPLES", "2000")) // SHARDS
+EXAMPLES = int(os.environ.get("GRAPHOPT_FUZZ_EXAMPLES", "1500")) // SHARDS
 
 
 class _HypothesisDraw:
