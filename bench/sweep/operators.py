@@ -24,7 +24,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from bench.sweep.record import FOUND, Record, run_all, summary
-from bench.sweep.trial import GRADIENT_TOLERANCE, Passes, Trial, graphopt_candidate, verified_candidate
+from bench.sweep.trial import Passes, Trial, graphopt_candidate, verified_candidate
 
 DTYPES = (torch.float32, torch.int64, torch.bool, torch.complex64)
 
@@ -37,11 +37,6 @@ EXCLUDED = {
     "new_empty": UNWRITTEN,
     "new_empty_strided": UNWRITTEN,
 }
-
-
-ILL_CONDITIONED = {"logcumsumexp": 1e-3}
-"""Operators whose backward magnifies rounding (this one takes logarithms of the incoming gradients
-and subtracts them), and the share of the largest element by which a gradient may move."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -288,7 +283,6 @@ def trials(
                                 program,
                                 case.tensors,
                                 backward=requires_grad,
-                                gradient_tolerance=ILL_CONDITIONED.get(op.name, GRADIENT_TOLERANCE),
                             )
 
 

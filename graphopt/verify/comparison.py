@@ -84,7 +84,7 @@ def compare_programs(
                     )
 
             def differ(expected: Observation, found: Observation) -> str | None:
-                return difference(expected, found, tolerance=tolerance, gradient_tolerance=tolerance)
+                return difference(expected, found, tolerance=tolerance)
 
             expected = run(original)
             found = differ(expected, run(rewritten))

@@ -11,16 +11,13 @@ from graphopt.verify.facts import Fact, Literal, TensorFact
 from graphopt.verify.observation import Observation
 
 
-def difference(
-    expected: Observation, actual: Observation, *, gradient_tolerance: float = 0.0, tolerance: float = 0.0
-) -> str | None:
+def difference(expected: Observation, actual: Observation, *, tolerance: float = 0.0) -> str | None:
     """None where a caller cannot tell the two calls apart; else one sentence on the first thing
     that differs.
 
-    ``gradient_tolerance`` lets a gradient's elements move by that share of the largest magnitude in
-    the expected gradient: merging two equal expressions sums their incoming gradients first and
-    multiplies once, which rounds differently. Which leaves get a gradient, its dtype and its shape
-    stay exact, and so does all else. ``tolerance`` is the same for outputs, arguments and state.
+    ``tolerance`` lets the elements of outputs, written tensors and gradients move by that share of the
+    largest magnitude in the expected tensor. Which tensors there are, what they share, which leaves get a
+    gradient, dtypes and shapes stay exact, and so does all else.
     """
     if expected.exception != actual.exception:
         return (
@@ -45,7 +42,7 @@ def difference(
             f"backward: expected {_raised(expected.backward_exception)}, "
             f"got {_raised(actual.backward_exception)}"
         )
-    return _first_difference(expected.gradients, actual.gradients, gradient_tolerance)
+    return _first_difference(expected.gradients, actual.gradients, tolerance)
 
 
 def _raised(exception: str | None, message: str = "") -> str:

@@ -38,7 +38,7 @@ def seen(
     actual: Callable[..., Any],
     *args: Any,
     backward: bool = False,
-    gradient_tolerance: float = 0.0,
+    tolerance: float = 0.0,
 ) -> str | None:
     """The difference between two callables on equal copies of the arguments."""
     first, _ = copy_arguments(args)
@@ -46,7 +46,7 @@ def seen(
     return difference(
         observe(expected, first, backward=backward),
         observe(actual, second, backward=backward),
-        gradient_tolerance=gradient_tolerance,
+        tolerance=tolerance,
     )
 
 
@@ -479,8 +479,8 @@ def test_another_gradient_is_seen_within_a_stated_tolerance_only() -> None:
     x = torch.ones(2, requires_grad=True)
     message = seen(lambda x: x * 1, Scaled.apply, x, backward=True)
     assert "8 ULP" in str(message)
-    assert seen(lambda x: x * 1, Scaled.apply, x, backward=True, gradient_tolerance=1e-5) is None
-    assert seen(lambda x: x * 1, Scaled.apply, x, backward=True, gradient_tolerance=1e-7)
+    assert seen(lambda x: x * 1, Scaled.apply, x, backward=True, tolerance=1e-5) is None
+    assert seen(lambda x: x * 1, Scaled.apply, x, backward=True, tolerance=1e-7)
 
 
 def test_a_gradients_memory_layout_is_not_told_apart() -> None:
