@@ -27,11 +27,17 @@ ROOT = Path(__file__).parent.parent
 FILES = (
     *sorted(path for path in (ROOT / "passes").glob("*.py") if path.name != "__init__.py"),
     *(ROOT / "graphopt" / name for name in (
-        "draft.py", "analysis/geometry.py", "analysis/gradients.py", "analysis/memory.py",
+        "draft.py", "rules.py", "analysis/geometry.py", "analysis/gradients.py", "analysis/memory.py",
         "analysis/objects.py", "analysis/substitution.py", "ir/laws.py", "ir/ops.py", "ir/regions.py",
     )),
 )  # fmt: skip
-TESTS = ("tests/passes", "tests/analysis", "tests/test_draft.py", "tests/ir/test_laws.py")
+TESTS = (
+    "tests/passes",
+    "tests/analysis",
+    "tests/test_draft.py",
+    "tests/test_rules.py",
+    "tests/ir/test_laws.py",
+)
 SECONDS = 240.0
 """A mutant that runs longer is taken for caught: it loops."""
 

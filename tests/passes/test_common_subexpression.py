@@ -289,6 +289,19 @@ def test_random_numbers_are_a_near_miss_where_they_are_drawn_alike() -> None:
     ]
 
 
+def test_equal_writes_are_no_near_miss() -> None:
+    outcome = check(
+        """
+        graph {
+          %x: f32[2] = argument 0
+          %a: f32[2] = aten.add_.Tensor(%x, 1)
+          %b: f32[2] = aten.add_.Tensor(%x, 1)
+          return %b
+        }"""
+    )
+    assert outcome.missed == ()
+
+
 PROGRAMS: dict[str, Any] = {
     "promotion": lambda x: (x + 1, x.to(torch.int64) + 1.0, x + 1.0, (x + 1) * (x + 1)),
     "empty": lambda x: (x[:0].sin() + 1) * (x[:0].sin() + 1),
