@@ -14,6 +14,7 @@ from graphopt.emit import emit, restoring_modes
 from graphopt.errors import ExampleRaises, GuardError, Unsupported
 from graphopt.guards import Guard
 from graphopt.ir.structure import Container, Interface, Leaf, leaf_order
+from graphopt.looks import look_of
 
 MAX_VARIANTS = 8
 
@@ -24,7 +25,7 @@ class Variant:
     def __init__(self, program: Program, model: torch.nn.Module) -> None:
         self.program = program
         self.training = [(module, module.training) for module in model.modules()]
-        self.guard = Guard(program.facts, model)
+        self.guard = Guard(program.facts, model, look_of)
         self.graph_module = emit(program.graph, program.interface, program.constants, model)
         self.run: Callable[..., Any] = self.graph_module.forward
         if program.training is not None:
