@@ -6,11 +6,10 @@ import torch
 
 
 def look_of(tensors: Sequence[torch.Tensor]) -> Callable[..., bool] | None:
-    """A check whether as many tensors look as these do now: class, dtype, device, layout, sizes, strides,
-    and requires_grad where gradients are enabled; and whether all of them are different objects.
+    """A check whether as many tensors look as these do now (class, dtype, device, layout, sizes, strides,
+    requires_grad) and are all different objects. None where torch cannot tell.
 
-    "Yes" is certain; "no" is not: the modes of now count too, and what nobody asked about (a conjugate
-    bit). None where torch cannot tell.
+    "Yes" is certain. "No" is not: inference mode, autocast and a conjugate bit count too.
     """
     guards = getattr(torch._C._dynamo.guards, "TensorGuards", None)
     if guards is None or not all(tensor.layout is torch.strided for tensor in tensors):

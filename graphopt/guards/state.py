@@ -10,6 +10,7 @@ from graphopt.guards.arguments import PLAIN, shown
 from graphopt.guards.facts import Facts
 from graphopt.guards.places import locate
 
+_REMEMBERED = 4  # looks that alternate: inference mode or none, frozen or trained
 # Makes a check whether tensors look as the given ones do, whose "yes" is certain (graphopt.looks).
 Looks: TypeAlias = Callable[[Sequence[torch.Tensor]], Callable[..., bool] | None]
 
@@ -17,8 +18,8 @@ Looks: TypeAlias = Callable[[Sequence[torch.Tensor]], Callable[..., bool] | None
 class OwnedState:
     """The state tensors of one model against those at capture.
 
-    Facts are compared one after the other. Where they all held, torch's own check of such tensors, which
-    is much faster, is asked first from then on; where it says no, the facts decide.
+    Where all facts held, torch's own check of tensors that look alike, which is much faster, is asked first
+    from then on. Where it says no, the facts decide.
     """
 
     def __init__(self, facts: Facts, model: torch.nn.Module, looks: Looks) -> None:
@@ -36,7 +37,7 @@ class OwnedState:
         self._stride_of: Any = _strides_of if None in self._strides else torch.Tensor.stride
         self._grads = [fact.requires_grad for fact in facts.state if fact.requires_grad is not None]
         self._looks = looks
-        self._seen: dict[tuple[bool, bool], Callable[..., bool]] = {}  # by grad and inference mode
+        self._served: list[Callable[..., bool]] = []
 
     def hold(self) -> bool:
         """Whether every tensor is there and looks as at capture. Raises what reading raises where one is
@@ -47,16 +48,15 @@ class OwnedState:
         for owner, name, i in self._ties:
             if owner[name] is not tensors[i]:
                 return False
-        modes = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
-        seen = self._seen.get(modes)
-        if seen is not None and seen(*tensors):
-            return modes[0] or self._grads_hold(tensors)
+        for alike in self._served:
+            if alike(*tensors):
+                return True
         if not self._facts_hold(tensors):
             return False
         if self._distinct == len(tensors):
-            known = self._looks(tensors)
-            if known is not None:
-                self._seen[modes] = known
+            new = self._looks(tensors)
+            if new is not None:
+                self._served = [new, *self._served[: _REMEMBERED - 1]]
         return True
 
     def _facts_hold(self, tensors: tuple[Any, ...]) -> bool:
@@ -67,11 +67,8 @@ class OwnedState:
             and list(map(_device_of, tensors)) == self._devices
             and len(set(map(id, tensors))) == self._distinct
             and list(map(self._stride_of, tensors)) == self._strides
-            and self._grads_hold(tensors)
+            and (not self._grads or list(map(_requires_grad_of, tensors)) == self._grads)
         )
-
-    def _grads_hold(self, tensors: tuple[Any, ...]) -> bool:
-        return not self._grads or list(map(_requires_grad_of, tensors)) == self._grads
 
     def violation(self) -> str:
         """A sentence that names the first fact that does not hold."""

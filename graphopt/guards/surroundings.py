@@ -90,7 +90,9 @@ class Surroundings:
                 container, key = locate(model, path)
                 self._ways.add(container, key, thing, path)
         for attribute in facts.attributes:
-            self._constants.add(*locate(model, attribute.path), attribute.value.value, attribute.path)
+            (container, key), expected = locate(model, attribute.path), attribute.value.value
+            if type(container) is not tuple or not same_constant(container[key], expected):
+                self._constants.add(container, key, expected, attribute.path)  # a tuple stays as it is
         self._settled = Settled(facts.settled, model)
         if not self._settled.hold():
             raise KeyError("what the first call settles")
