@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from graphopt.guards.arguments import shown
-from graphopt.guards.places import ClassMembers, Path
+from graphopt.guards.places import Attributes, ClassMembers, Path
 from graphopt.ir.literal import SCALARS, Lit
 
 
@@ -27,7 +27,7 @@ class Entries:
         """Adds one entry. A member of a class is read as Python reads it: a class that comes to shadow an
         inherited member is noticed."""
         if isinstance(container, ClassMembers) and not isinstance(container[key], classmethod):
-            read = _Read(container.kind)
+            read = Attributes(container.kind)
             expected = read[key] if container[key] is expected else expected
             container = read
         self._containers.append(container)
@@ -51,21 +51,11 @@ class Entries:
         ):
             try:
                 actual = container[key]
-            except (KeyError, IndexError, AttributeError):
+            except (KeyError, IndexError):
                 return f"{'.'.join(path)} is gone"
             if not same_constant(actual, expected):
                 return f"{'.'.join(path)} is {shown(actual)}, captured with {shown(expected)}"
         return None
-
-
-class _Read:
-    """The members of a class as Python reads them."""
-
-    def __init__(self, kind: type) -> None:
-        self.kind = kind
-
-    def __getitem__(self, name: str) -> Any:
-        return getattr(self.kind, name)
 
 
 def same_constant(actual: object, expected: object) -> bool:
@@ -92,13 +82,15 @@ def _identity_check(containers: list[Any], keys: list[Any], expected: list[objec
     def differs(i: int) -> str:
         key, value = keys[i], expected[i]
         now = f"c[{key!r}]" if type(key) in (str, int) else f"c[{named(key)}]"
-        if isinstance(containers[i], _Read) and key.isidentifier() and not keyword.iskeyword(key):
-            now = f"c.kind.{key}"
+        if isinstance(containers[i], Attributes):
+            plain = key.isidentifier() and not keyword.iskeyword(key)
+            now = f"c.{key}" if plain else f"getattr(c, {key!r})"
         return f"{now} is not {value if value is None or value is True or value is False else named(value)}"
 
     lines = ["def identical():"]
     for group in groups.values():
-        lines.append(f"    c = {named(containers[group[0]])}")
+        container = containers[group[0]]
+        lines.append(f"    c = {named(container.thing if isinstance(container, Attributes) else container)}")
         lines.append(f"    if {' or '.join(map(differs, group))}: return False")
     exec(_compiled("\n".join([*lines, "    return True"])), names)
     made: Callable[[], bool] = names["identical"]

@@ -14,7 +14,7 @@ from graphopt.guards.entries import Entries, same_constant
 from graphopt.guards.facts import Facts, SettledFact
 from graphopt.guards.hooks import Hooks
 from graphopt.guards.modes import reader
-from graphopt.guards.places import Path, held, locate, modules_of, reachable
+from graphopt.guards.places import Attributes, Path, held, locate, modules_of, reachable
 from graphopt.guards.state import Looks, OwnedState
 
 
@@ -105,6 +105,10 @@ class Surroundings:
             families = {path: module._modules for path, module in modules.items() if module._modules}
             self._children = list(families.values())
             self._order = list(chain.from_iterable(self._children))
+            for path, module in modules.items():  # the containers themselves
+                fixed.add(Attributes(module), "__dict__", vars(module), (*path, "__dict__"))
+                for slot in ("_modules", "_parameters", "_buffers"):
+                    fixed.add(vars(module), slot, vars(module)[slot], (*path, slot))
             for path, family in families.items():
                 for name, child in family.items():
                     fixed.add(family, name, child, (*path, name))

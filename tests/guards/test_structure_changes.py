@@ -48,6 +48,11 @@ CHANGES: dict[str, Callable[[Various], Any]] = {
     "a list grows": lambda m: m.factors.append(5.0),
     "a nested dictionary changes": lambda m: m.nested["a"].update(b=5.0),
     "the class is exchanged": lambda m: setattr(m.plain, "__class__", nn.Identity),
+    "all attributes are exchanged": lambda m: setattr(m, "__dict__", Various().__dict__),
+    "all parameters of a sub-module are exchanged": lambda m: setattr(
+        m.plain, "_parameters", {"weight": nn.Parameter(torch.ones(3, 3)), "bias": None}
+    ),
+    "all sub-modules are exchanged": lambda m: setattr(m, "_modules", dict(Various()._modules)),
     "a global dictionary changes": lambda m: TABLE.update(scale=7.0),
     "an entry under a number changes": lambda m: TABLE.update({3: 7.0}),
 }
