@@ -1,5 +1,6 @@
 """Serving calls: the variants of one model, and what runs where none of them fits."""
 
+import contextlib
 import inspect
 import warnings
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from graphopt.emit import emit, restoring_modes
 from graphopt.errors import ExampleRaises, GuardError, Unsupported
 from graphopt.guards import Guard
 from graphopt.ir.structure import Container, Interface, Leaf, leaf_order
+from graphopt.looks import look_of
 
 MAX_VARIANTS = 8
 
@@ -24,15 +26,13 @@ class Variant:
     def __init__(self, program: Program, model: torch.nn.Module) -> None:
         self.program = program
         self.training = [(module, module.training) for module in model.modules()]
-        self.guard = Guard(program.facts, model)
+        self.guard = Guard(program.facts, model, look_of)
         self.graph_module = emit(program.graph, program.interface, program.constants, model)
         self.run: Callable[..., Any] = self.graph_module.forward
         if program.training is not None:
             with_gradients = emit(program.training, program.interface, program.constants, model)
             self.run = _by_grad_mode(self.run, with_gradients.forward)
-        defaults = _tensor_defaults(program.interface)
-        if defaults:
-            self.run = _with_defaults(self.run, defaults)
+        self.run = _with_defaults(self.run, _tensor_defaults(program.interface))
         graphs = (program.graph, *filter(None, (program.training,)))
         if any(n.op.startswith("functorch.") or any(n.regions) for graph in graphs for n in graph.nodes):
             self.run = restoring_modes(self.run)
@@ -65,6 +65,9 @@ class Variant:
         return all([module.training == mode for module, mode in self.training])
 
 
+_AS_IT_IS = contextlib.nullcontext()
+
+
 class _Branches:
     """Runs the graph of a program's conditions on a call, and compares the answers with those of capture."""
 
@@ -84,7 +87,7 @@ class _Branches:
     def hold(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Whether forward would take the branches of capture."""
         try:
-            with torch.no_grad():
+            with torch.no_grad() if torch.is_grad_enabled() else _AS_IT_IS:
                 return list(map(bool, self._run(*args, **kwargs))) == self._expected
         except Exception:  # the original is the one to raise it
             return False
@@ -119,11 +122,16 @@ def _tensor_defaults(interface: Interface) -> list[tuple[int, str, Any]]:
         for i, (parameter, structure) in enumerate(
             zip(interface.parameters, interface.arguments, strict=True)
         )
-        if parameter.default is not inspect.Parameter.empty and leaf_order((structure,))
+        if parameter.default is not inspect.Parameter.empty
+        and parameter.default is not None
+        and leaf_order((structure,))
     ]
 
 
 def _with_defaults(run: Callable[..., Any], defaults: list[tuple[int, str, Any]]) -> Callable[..., Any]:
+    if not defaults:
+        return run
+
     def filled(*args: Any, **kwargs: Any) -> Any:
         missing = {name: value for i, name, value in defaults if i >= len(args) and name not in kwargs}
         return run(*args, **kwargs, **missing)

@@ -8,6 +8,7 @@ from graphopt.errors import Unsupported
 from graphopt.guards.arguments import ArgumentCheck
 from graphopt.guards.facts import Facts, TensorFact
 from graphopt.guards.owned import objects_of, own_tensors
+from graphopt.guards.state import Looks
 from graphopt.guards.surroundings import Surroundings
 from graphopt.guards.traced import TracedCheck
 
@@ -15,13 +16,13 @@ from graphopt.guards.traced import TracedCheck
 class Guard:
     """Checks each call before the emitted graph runs, and names the fact that a call breaks."""
 
-    def __init__(self, facts: Facts, model: torch.nn.Module) -> None:
+    def __init__(self, facts: Facts, model: torch.nn.Module, looks: Looks) -> None:
         self.facts = facts
-        looks = {(f.kind, f.dtype, len(f.shape)) for f in facts.arguments if isinstance(f, TensorFact)}
-        tensors = own_tensors(model, lambda t: (type(t), t.dtype, t.dim()) in looks)
+        kinds = {(f.kind, f.dtype, len(f.shape)) for f in facts.arguments if isinstance(f, TensorFact)}
+        tensors = own_tensors(model, lambda t: (type(t), t.dtype, t.dim()) in kinds)
         self._arguments = ArgumentCheck(facts, objects_of(model), tensors).compile()
         self._traceable = ArgumentCheck(facts).compile()
-        self._surroundings = Surroundings(facts, model)
+        self._surroundings = Surroundings(facts, model, looks)
         self._model = model
         try:
             self._state = TracedCheck(facts, model).compile()

@@ -54,15 +54,15 @@ class ClassMembers:
         raise KeyError(name)
 
 
-class _Attributes:
-    """Attributes that no dictionary holds: slots of an object, defaults of a function."""
+class Attributes:
+    """Attributes as Python reads them: slots of an object, defaults of a function, members of a class."""
 
     def __init__(self, thing: object) -> None:
-        self._thing = thing
+        self.thing = thing
 
     def __getitem__(self, name: str) -> Any:
         try:
-            return getattr(self._thing, name)
+            return getattr(self.thing, name)
         except AttributeError:
             raise KeyError(name) from None
 
@@ -129,7 +129,7 @@ def _step(thing: Any, name: str) -> tuple[Any, Any]:
         raise KeyError(name)
     if isinstance(thing, types.FunctionType):
         if name in DEFAULTS:
-            return _Attributes(thing), name
+            return Attributes(thing), name
         if name == "__wrapped__":
             return vars(thing), name
         kind, _, variable = name.partition(" ")
@@ -145,7 +145,7 @@ def _step(thing: Any, name: str) -> tuple[Any, Any]:
     if name in own:
         return own, name
     if name in slots_of(thing):
-        return _Attributes(thing), name
+        return Attributes(thing), name
     found = ClassMembers(thing if isinstance(thing, type) else type(thing))
     found[name]
     return found, name

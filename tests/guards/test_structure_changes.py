@@ -48,6 +48,11 @@ CHANGES: dict[str, Callable[[Various], Any]] = {
     "a list grows": lambda m: m.factors.append(5.0),
     "a nested dictionary changes": lambda m: m.nested["a"].update(b=5.0),
     "the class is exchanged": lambda m: setattr(m.plain, "__class__", nn.Identity),
+    "all attributes are exchanged": lambda m: setattr(m, "__dict__", Various().__dict__),
+    "all parameters of a sub-module are exchanged": lambda m: setattr(
+        m.plain, "_parameters", {"weight": nn.Parameter(torch.ones(3, 3)), "bias": None}
+    ),
+    "all sub-modules are exchanged": lambda m: setattr(m, "_modules", dict(Various()._modules)),
     "a global dictionary changes": lambda m: TABLE.update(scale=7.0),
     "an entry under a number changes": lambda m: TABLE.update({3: 7.0}),
 }
@@ -71,6 +76,47 @@ def test_it_is_noticed_when(name: str) -> None:
 
 
 DEFAULT = torch.ones(3)
+
+
+class Pair(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Tanh(), nn.Sigmoid()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(self.first(x) * 2)
+
+
+def test_sub_modules_that_exchange_their_names_but_not_their_order_are_noticed() -> None:
+    model = Pair()
+    opt = graphopt.optimize(model, (X,), verify=False, on_guard="error")
+    first, second = model.first, model.second
+    del model.first, model.second
+    model.second, model.first = first, second
+    with pytest.raises(graphopt.GuardError):
+        opt(X)
+
+
+class Tuples(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.factors = (2.0, 3.0)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.factors[0] + self.factors[1]
+
+
+def test_a_tuple_exchanged_for_an_equal_one_is_served_and_for_another_one_not() -> None:
+    model = Tuples()
+    opt = graphopt.optimize(model, (X,), verify=False, on_guard="error")
+    model.factors = (float("2"), float("3"))
+    assert torch.equal(opt(X), model(X))
+    model.factors = (2.0, 4.0)
+    for _ in range(2):
+        with pytest.raises(graphopt.GuardError):
+            opt(X)
+    model.factors = (2.0, 3.0)
+    assert torch.equal(opt(X), model(X))
 
 
 def test_a_default_that_is_a_tensor_may_be_given() -> None:
