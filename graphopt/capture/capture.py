@@ -16,7 +16,7 @@ from graphopt.capture.reader import read
 from graphopt.capture.settled import settled_facts
 from graphopt.capture.symbols import Symbols
 from graphopt.capture.tracing import SideEffect, Trace, trace, warmed_up
-from graphopt.capture.watch import GradientsLost, RegionLost, Watch
+from graphopt.capture.watch import GradientsLost, Watch
 from graphopt.errors import Unsupported
 from graphopt.guards import (
     MODES,
@@ -87,7 +87,9 @@ def _capture(model: torch.nn.Module, call: Call, dynamic_shapes: Any) -> Program
         if isinstance(structure, Leaf)
     }
     symbols = Symbols()
-    whole, constants = read(traced.program, model, arguments, traced.watch.trained, symbols)
+    whole, constants = read(
+        traced.program, model, arguments, traced.watch.trained, symbols, traced.watch.grad_mode
+    )
     facts = _facts(model, call, traced, whole, symbols)
     graph, conditions = split(whole, traced.decisions)
     return Program(graph, traced.interface, facts, constants, traced.path, conditions=conditions)
@@ -103,8 +105,6 @@ def _traced(model: torch.nn.Module, call: Call, dynamic_shapes: Any) -> Trace:
     try:
         traced = run(True)
     except GradientsLost as refused:
-        if isinstance(refused, RegionLost) and torch.is_grad_enabled():
-            raise
         try:
             return run(False)
         except Unsupported:

@@ -18,6 +18,7 @@ from torch.export import ExportedProgram
 
 from graphopt.capture.call import Call
 from graphopt.capture.decisions import Decision, Decisions, Undecided
+from graphopt.capture.flat_regions import kept_flat
 from graphopt.capture.footprint import (
     MISSING,
     Bounded,
@@ -279,7 +280,7 @@ def _trace(model: torch.nn.Module, call: Call, dynamic_shapes: Any, watch: Watch
     error: Exception | None = None
     program: ExportedProgram | None = None
     try:
-        with _quiet(), _printing_to(output):
+        with _quiet(), _printing_to(output), kept_flat():
             program = torch.export.export(flat, call.leaves, strict=False, dynamic_shapes=shapes)
     except Exception as raised:
         error = raised
