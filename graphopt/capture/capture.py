@@ -128,7 +128,7 @@ def _facts(model: torch.nn.Module, call: Call, traced: Trace, graph: Graph, symb
         state=state,
         attributes=_attribute_facts(model, watch),
         distinct=len({id(held(model, fact.paths[0])) for fact in state}),
-        objects=_object_paths(model, graph),
+        objects=_object_paths(model, graph, traced.interface.owned),
         modes=_mode_facts(watch),
         hooks=forward_hooks(model),
     )
@@ -283,10 +283,12 @@ _CALLABLES = (
 )
 
 
-def _object_paths(model: torch.nn.Module, graph: Graph) -> tuple[tuple[str, ...], ...]:
+def _object_paths(
+    model: torch.nn.Module, graph: Graph, owned: tuple[tuple[str, ...], ...]
+) -> tuple[tuple[str, ...], ...]:
     """Where the same object must stay: sub-modules, absent parameters, functions that forward may call,
-    their defaults, numpy's scalars, and tensors in closures."""
-    found: dict[tuple[str, ...], None] = {}
+    their defaults, numpy's scalars, tensors in closures, and `owned` objects that it hands out."""
+    found = dict.fromkeys(path[:i] for path in owned for i in range(1, len(path) + 1))
     forwards: set[object] = set()
     for path, thing in reachable(model):
         if isinstance(thing, torch.nn.Module):

@@ -1,6 +1,8 @@
 """What capture and emit must keep: one program for each thing that a caller can observe."""
 
+import copy
 import dataclasses
+import operator
 from collections import OrderedDict, namedtuple
 from typing import Any
 
@@ -9,6 +11,7 @@ import torch
 from torch import nn
 
 import graphopt
+from graphopt.module import serving_of
 from tests.sameness import assert_same
 
 F = nn.functional
@@ -353,3 +356,38 @@ def test_the_fused_path_of_transformer_layers_is_taken_where_eager_takes_it(pass
     with torch.no_grad():
         opt = assert_same(model, torch.randn(2, 3, 8), passes=passes)
     assert any("_transformer_encoder_layer_fwd" in node.op for node in opt.graph.nodes)
+
+
+class Settings:
+    def __init__(self) -> None:
+        self.names = ["a"]
+
+
+class Result:
+    def __init__(self, value: torch.Tensor, settings: Settings) -> None:
+        self.value, self.settings = value, settings
+
+
+def test_objects_of_the_model_are_handed_out_as_they_are(passes: Any) -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.settings, self.layer, self.table = Settings(), nn.Linear(4, 4), [torch.ones(2)]
+
+        def forward(self, x: torch.Tensor, seen: list[Any]) -> tuple[Any, ...]:
+            seen.append(self.settings)
+            return Result(self.layer(x), self.settings), self.settings.names, self.layer, self.table, self
+
+    model = Model()
+    opt = graphopt.optimize(model, (X, []), passes=passes, on_guard="error")
+    for module in (opt.module, copy.deepcopy(opt.module)):
+        original = serving_of(module).original
+        seen: list[Any] = []
+        result, *owned = module(X, seen)
+        expected = [original.settings.names, original.layer, original.table, original]
+        assert seen[0] is result.settings is original.settings
+        assert all(map(operator.is_, owned, expected))
+        assert torch.equal(result.value, model.layer(X))
+    model.settings = Settings()
+    with pytest.raises(graphopt.GuardError, match="settings"):
+        opt(X, [])
