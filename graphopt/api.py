@@ -20,7 +20,7 @@ from graphopt.module import OptimizedModule, serving_of
 from graphopt.optimizer import confirm, rewrite
 from graphopt.report import Report, Size
 from graphopt.serving import Policy
-from graphopt.verify.verifier import Budget, Verifier
+from graphopt.verify.verifier import EXAMPLE, Budget, Verifier
 
 _ON_GUARD = ("original", "error", "recapture")
 _NONFINITE = ("finite", "exact")
@@ -150,7 +150,7 @@ def optimize(
         # A call that raises shows nothing of what comes after: a dead operator may be the one that raises.
         verifier = replace(verifier, graph=program.graph)
         confirmed = confirm(program, verifier)
-        to_run = () if confirmed.raises else chosen
+        to_run = () if confirmed[EXAMPLE].raises else chosen
         made = rewrite(program, to_run, verifier if verify else None, confirmed, progress)
         verification = made.verification
         record.before, record.after = program.graph, made.program.graph

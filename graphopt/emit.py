@@ -74,13 +74,14 @@ class Unpack(torch.nn.Module):
 class Finish(torch.nn.Module):
     """Makes the result from the flat outputs, and fills the arguments that forward fills."""
 
-    def __init__(self, interface: Interface) -> None:
+    def __init__(self, interface: Interface, model: torch.nn.Module) -> None:
         super().__init__()
         self._interface = interface
+        self._owned = [(path, (model,)) for path in interface.owned]  # in a tuple, it is no sub-module
 
     def forward(self, values: tuple[Any, ...], outputs: tuple[Any, ...]) -> Any:
         """`values` are those of all parameters; `outputs` are the flat outputs."""
-        objects: dict[int, Any] = {}
+        objects: dict[Any, Any] = {path: held(model, path) for path, (model,) in self._owned}
         leaves: dict[int, Any] = {}
         for structure, value in zip(self._interface.arguments, values, strict=True):
             collect(structure, value, leaves, objects)
@@ -294,7 +295,7 @@ class _Emitter:
         plain = _native(self.interface.result, outputs)
         if plain is not None and not self.interface.object_writes:
             return plain.value
-        self.root.finish = Finish(self.interface)
+        self.root.finish = Finish(self.interface, self.model)
         return self.body.fx.call_module("finish", (tuple(values), outputs))
 
 

@@ -50,7 +50,7 @@ def rewrite(
     program: Program,
     passes: Sequence[Pass],
     verifier: Verifier | None,
-    confirmed: Verdict,
+    confirmed: dict[str, Verdict],
     progress: Callable[[str], None] = lambda text: None,
 ) -> Rewriting:
     """Runs the passes and, with a verifier, its checks; a step that fails one is found by bisection,
@@ -69,7 +69,7 @@ def rewrite(
         progress("verify")
         judge = _Judge(program, verifier)
         every = [*kept.steps, *outcomes[True].steps]
-        known = {EXAMPLE: confirmed} if made is program else {}
+        known = confirmed if made is program else {}
         verification = judge.verify(made, weakest([step.claim for step in every]), known)
         failed = verification.failed
         guilty = None
@@ -157,15 +157,21 @@ def _leaves(program: Program, original: torch.nn.Module, check: Check) -> list[A
     return found
 
 
-def confirm(program: Program, verifier: Verifier) -> Verdict:
-    """Runs the captured program on the example call, beside the model. Raises Unsupported where it does
-    something else."""
+def confirm(program: Program, verifier: Verifier) -> dict[str, Verdict]:
+    """Runs the captured program on the example call, beside the model: the verdicts by check.
+
+    Where forward went another way than eager's, the same result does not speak for the gradients: where
+    they are wanted, they are compared too. Raises Unsupported where it does something else.
+    """
     served = Serving(verifier.original, (program,), Policy("error", None))
-    example = next(verifier.checks())
-    verdict = verifier.run(example, served, Claim.BITWISE)
-    if verdict.equivalent is False:
-        raise Unsupported(
-            f"forward does something else when it is traced: {verdict.evidence}",
-            remedy="look for a branch on values, or on whether forward is being compiled or exported",
-        )
-    return verdict
+    verdicts: dict[str, Verdict] = {}
+    for check in verifier.checks():
+        if check.name != EXAMPLE and not (check.backward and program.path != "eager"):
+            break
+        verdict = verdicts[check.name] = verifier.run(check, served, Claim.BITWISE)
+        if verdict.equivalent is False:
+            raise Unsupported(
+                f"forward does something else when it is traced: {verdict.evidence}",
+                remedy="look for a branch on values, or on whether forward is being compiled or exported",
+            )
+    return verdicts

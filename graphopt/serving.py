@@ -14,6 +14,7 @@ from graphopt.capture.program import Program
 from graphopt.emit import emit, restoring_modes
 from graphopt.errors import ExampleRaises, GuardError, Unsupported
 from graphopt.guards import Guard
+from graphopt.ir.graph import Graph
 from graphopt.ir.structure import Container, Interface, Leaf, leaf_order
 from graphopt.looks import look_of
 
@@ -36,6 +37,7 @@ class Variant:
         graphs = (program.graph, *filter(None, (program.training,)))
         if any(n.op.startswith("functorch.") or any(n.regions) for graph in graphs for n in graph.nodes):
             self.run = restoring_modes(self.run)
+        self._sets_requires_grad = any(map(_sets_requires_grad, graphs))
         self.branches = None if program.conditions is None else _Branches(program, program.conditions, model)
 
     def holds(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
@@ -45,6 +47,8 @@ class Variant:
     def holds_traced(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """The same in a form that a tracing compiler follows. No compiler can choose by values, but
         torch.export may insist on them."""
+        if self._sets_requires_grad and not torch.compiler.is_exporting():  # compilers lose it
+            return False
         if not self.modes_hold() or not self.guard.holds_traced(args, kwargs):
             return False
         if self.branches is not None:
@@ -63,6 +67,13 @@ class Variant:
     def modes_hold(self) -> bool:
         """Whether every sub-module is in the mode of capture, asked so that torch.compile guards it."""
         return all([module.training == mode for module, mode in self.training])
+
+
+def _sets_requires_grad(graph: Graph) -> bool:
+    return any(
+        node.op == "aten.requires_grad_.default" or any(map(_sets_requires_grad, node.regions))
+        for node in graph.nodes
+    )
 
 
 _AS_IT_IS = contextlib.nullcontext()

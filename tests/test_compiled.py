@@ -165,3 +165,16 @@ def test_the_graph_is_what_is_compiled() -> None:
     assert targets == [torch.ops.aten.sin.default, torch.ops.aten.add.Tensor]
     torch.compile(graphopt.optimize(Net().eval(), (X,)).module, fullgraph=True, backend=backend)(X)
     assert torch.ops.aten.linear.default in targets
+
+
+def test_a_model_that_sets_requires_grad_is_left_to_the_compiler() -> None:
+    class Model(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            hidden = x[:, None]
+            hidden.requires_grad = True
+            return super().forward(hidden)
+
+    model = Model(4, 4).requires_grad_(False)
+    opt = graphopt.optimize(model, (X,))
+    assert opt(X).requires_grad
+    assert torch.compile(opt.module, backend="aot_eager")(X).requires_grad

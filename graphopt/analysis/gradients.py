@@ -1,15 +1,16 @@
 """Which values a gradient may flow through."""
 
 from graphopt.ir.graph import Graph, Value
+from graphopt.ir.ops import Effect, effect_of
 from graphopt.ir.types import ListType, NoneType, SymType
 
 
 def differentiable(graph: Graph) -> frozenset[str]:
     """The names of the values that may require grad: floating or complex, and made from an argument or
-    state tensor that may. Detached values are counted too."""
+    state tensor that may, or by an operator that may set requires_grad. Detached values are counted too."""
     found = {entry.value.name for entry in graph.inputs if _may_require_grad(entry.value)}
     for node in graph.nodes:
-        if any(value.name in found for value in node.operands):
+        if effect_of(node) is Effect.OPAQUE or any(value.name in found for value in node.operands):
             found.update(value.name for value in node.results if _may_require_grad(value))
     return frozenset(found)
 

@@ -17,7 +17,7 @@ from graphopt.capture.reader import read
 from graphopt.capture.settled import settled_facts
 from graphopt.capture.symbols import Symbols
 from graphopt.capture.tracing import SideEffect, Trace, trace, warmed_up
-from graphopt.capture.watch import GradientsLost, RegionLost, Watch
+from graphopt.capture.watch import GradientsLost, Watch
 from graphopt.errors import Unsupported
 from graphopt.guards import (
     MODES,
@@ -88,7 +88,8 @@ def _capture(model: torch.nn.Module, call: Call, dynamic_shapes: Any) -> Program
         if isinstance(structure, Leaf)
     }
     symbols = Symbols()
-    whole, constants = shared(*read(traced.program, model, arguments, traced.watch.trained, symbols))
+    captured = read(traced.program, model, arguments, traced.watch.trained, symbols, traced.watch.grad_mode)
+    whole, constants = shared(*captured)
     facts = _facts(model, call, traced, whole, symbols)
     graph, conditions = split(whole, traced.decisions)
     return Program(graph, traced.interface, facts, constants, traced.path, conditions=conditions)
@@ -104,8 +105,6 @@ def _traced(model: torch.nn.Module, call: Call, dynamic_shapes: Any) -> Trace:
     try:
         traced = run(True)
     except GradientsLost as refused:
-        if isinstance(refused, RegionLost) and torch.is_grad_enabled():
-            raise
         try:
             return run(False)
         except Unsupported:
@@ -129,7 +128,7 @@ def _facts(model: torch.nn.Module, call: Call, traced: Trace, graph: Graph, symb
         state=state,
         attributes=_attribute_facts(model, watch),
         distinct=len({id(held(model, fact.paths[0])) for fact in state}),
-        objects=_object_paths(model, graph),
+        objects=_object_paths(model, graph, traced.interface.owned),
         modes=_mode_facts(watch),
         hooks=forward_hooks(model),
     )
@@ -284,10 +283,12 @@ _CALLABLES = (
 )
 
 
-def _object_paths(model: torch.nn.Module, graph: Graph) -> tuple[tuple[str, ...], ...]:
+def _object_paths(
+    model: torch.nn.Module, graph: Graph, owned: tuple[tuple[str, ...], ...]
+) -> tuple[tuple[str, ...], ...]:
     """Where the same object must stay: sub-modules, absent parameters, functions that forward may call,
-    their defaults, numpy's scalars, and tensors in closures."""
-    found: dict[tuple[str, ...], None] = {}
+    their defaults, numpy's scalars, tensors in closures, and `owned` objects that it hands out."""
+    found = dict.fromkeys(path[:i] for path in owned for i in range(1, len(path) + 1))
     forwards: set[object] = set()
     for path, thing in reachable(model):
         if isinstance(thing, torch.nn.Module):

@@ -7,9 +7,11 @@ from typing import Any
 import sympy
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.amp.autocast_mode import _enter_autocast, _exit_autocast
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 
+from graphopt.capture.flat_regions import ENTER, EXIT, SET_GRAD, gathered
 from graphopt.capture.symbols import Symbols
 from graphopt.capture.watch import _HERE, _TORCH
 from graphopt.errors import Unsupported
@@ -41,11 +43,12 @@ def read(
     arguments: dict[int, str],
     trained: Iterable[torch.Tensor],
     symbols: Symbols,
+    grad: bool,
 ) -> tuple[Graph, dict[str, torch.Tensor]]:
     """The graph of an exported program and the constant tensors that it owns.
 
     `arguments` names the inputs that are parameters of forward, by leaf index; `trained` are the real
-    tensors requiring grad that forward was seen to use.
+    tensors requiring grad that forward was seen to use; `grad` is the grad mode of the trace.
 
     Raises Unsupported where one of these is no part of the model.
     """
@@ -54,7 +57,7 @@ def read(
     for spec in program.graph_signature.output_specs:
         if spec.kind is not OutputKind.USER_OUTPUT:
             raise Unsupported(f"torch.export returned a {spec.kind.name} output for {spec.target}")
-    graph = _Reader(program.graph_module, symbols, sources, arguments).read()
+    graph = _Reader(program.graph_module, symbols, grad, sources, arguments).read()
     return graph, constants
 
 
@@ -115,11 +118,13 @@ class _Reader:
         self,
         module: torch.fx.GraphModule,
         symbols: Symbols,
+        grad: bool,
         sources: list[Source] | None = None,
         arguments: dict[int, str] | None = None,
     ) -> None:
         self.module = module
         self.symbols = symbols
+        self.grad = grad
         self.sources = sources
         self.arguments = arguments or {}
         self.taken = {node.name for node in module.graph.nodes}
@@ -143,7 +148,9 @@ class _Reader:
                 self._output(node)
             else:
                 raise Unsupported(f"a {node.op} node ({node.target}) in an exported graph")
-        return Graph(tuple(self.inputs), tuple(self.nodes), self.outputs, self.bare)
+        return Graph(
+            tuple(self.inputs), gathered(self.nodes, self.outputs, self.grad), self.outputs, self.bare
+        )
 
     def _input(self, node: torch.fx.Node) -> None:
         index = len(self.inputs)
@@ -173,7 +180,17 @@ class _Reader:
                 f"a {type(thing).__name__} ({node.target}) inside a sub-graph",
                 remedy="pass it to the sub-graph as an operand",
             )
-        self.args[node.name] = _Reader(thing, self.symbols).read()
+        self.args[node.name] = _Reader(thing, self.symbols, self._mode_of_users(node)).read()
+
+    def _mode_of_users(self, node: torch.fx.Node) -> bool:
+        """The grad mode in which a sub-graph runs."""
+        mode = self.grad
+        for other in self.module.graph.nodes:
+            if other in node.users:
+                break
+            if other.target is torch._C._set_grad_enabled:
+                mode = other.args[0]
+        return mode
 
     def _output(self, node: torch.fx.Node) -> None:
         returned = node.args[0]
@@ -182,7 +199,7 @@ class _Reader:
         self.outputs = tuple(self._arg(item) for item in items)
 
     def _call(self, node: torch.fx.Node) -> None:
-        if self._is_item_of_list(node) or self._is_proven_assertion(node):
+        if self._is_item_of_list(node) or self._is_proven_assertion(node) or self._is_mode(node):
             return
         value = node.meta.get("val", _NO_VALUE)
         if value is _NO_VALUE:
@@ -236,6 +253,18 @@ class _Reader:
             and operand.type.strides is not None
             and not asserted
         )
+
+    def _is_mode(self, node: torch.fx.Node) -> bool:
+        """Whether it changes a mode, which leaves a mark for `gathered`."""
+        if node.target is _enter_autocast or node.target is torch._C._set_grad_enabled:
+            args: tuple[Arg, ...] = tuple(self._arg(arg) for arg in node.args)
+            op = ENTER if node.target is _enter_autocast else SET_GRAD
+        elif node.target is _exit_autocast and isinstance(node.args[0], torch.fx.Node):
+            args, op = (Lit(node.args[0].name),), EXIT
+        else:
+            return False
+        self.nodes.append(Node(node.name, op, args, (), (), True, tuple(_origins(node))))
+        return True
 
     def _region_values(self, node: torch.fx.Node) -> Any:
         for arg in reversed(node.args):
@@ -328,11 +357,6 @@ def operator_name(target: Any) -> str:
         return f"{module}.{name}"
     if module.partition(".")[0] == "torch" and getattr(torch, name, None) is target:
         return f"torch.{name}"
-    if module == "torch.amp.autocast_mode":
-        raise Unsupported(
-            "torch.export leaves an autocast region open around a sub-graph",
-            remedy="enter torch.autocast inside the branches of torch.cond, or around the model",
-        )
     raise Unsupported(f"the graph calls {module}.{name}, which is no operator")
 
 

@@ -6,8 +6,10 @@ it filled. So torch.export meets neither unknown classes nor side effects.
 """
 
 import contextlib
+import enum
 import io
 import logging
+import types
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -18,6 +20,7 @@ from torch.export import ExportedProgram
 
 from graphopt.capture.call import Call
 from graphopt.capture.decisions import Decision, Decisions, Undecided
+from graphopt.capture.flat_regions import kept_flat
 from graphopt.capture.footprint import (
     MISSING,
     Bounded,
@@ -31,6 +34,8 @@ from graphopt.capture.watch import Watch
 from graphopt.capture.world import GlobalState
 from graphopt.errors import Unsupported
 from graphopt.guards import backward_hook
+from graphopt.guards.owned import objects_of
+from graphopt.guards.places import reachable
 from graphopt.ir.structure import (
     Container,
     Flattening,
@@ -39,6 +44,8 @@ from graphopt.ir.structure import (
     ObjectWrite,
     StateWrite,
     Structure,
+    by_place,
+    identity,
     leaf_order,
     renumber,
 )
@@ -75,6 +82,7 @@ class _Flat(torch.nn.Module):
         self._watch = watch
         self._report = report
         self._names = _tensor_names(model)
+        self._places = _places(model)
 
     def forward(self, *leaves: Any) -> tuple[Any, ...]:
         args, kwargs, flattening = self._call.replay(leaves)
@@ -86,7 +94,6 @@ class _Flat(torch.nn.Module):
             result = self.model(*args, **kwargs)
         state_writes = tuple(self._state_writes(state, flattening))
         state.restore()
-        flattening.owned = {}  # below, a result that is the model's own is refused
         structure = flattening.take(result)
         kept = next((t for i, t in flattening.objects.items() if i not in before and state.knows(t)), None)
         if kept is not None:
@@ -96,14 +103,15 @@ class _Flat(torch.nn.Module):
             )
         object_writes = tuple(self._object_writes(before, contents, flattening))
         returned = (structure, *(w.contents for w in object_writes), *(w.leaf for w in state_writes))
+        places = self._places
         order = leaf_order(returned)
         index_of = {index: i for i, index in enumerate(order)}
         self._report(
             Interface(
                 self._call.parameters,
                 self._call.arguments,
-                renumber(structure, index_of),
-                tuple(ObjectWrite(renumber(w.contents, index_of)) for w in object_writes),
+                by_place(renumber(structure, index_of), places),
+                tuple(ObjectWrite(by_place(renumber(w.contents, index_of), places)) for w in object_writes),
                 tuple(replace(w, leaf=renumber(w.leaf, index_of)) for w in state_writes),
             )
         )
@@ -138,6 +146,17 @@ class _Flat(torch.nn.Module):
                     "return the new value instead",
                 )
             yield ObjectWrite(after)
+
+
+def _places(model: torch.nn.Module) -> dict[int, tuple[str, ...]]:
+    """Where the objects are that a copy of the model has copies of, by identity."""
+    plain = (type, types.FunctionType, types.BuiltinFunctionType, enum.Enum)
+    owned = objects_of(model)
+    return {
+        identity(thing): path
+        for path, thing in reversed(list(reachable(model)))
+        if id(thing) in owned and not isinstance(thing, plain)
+    }
 
 
 def _tensor_names(model: torch.nn.Module) -> dict[int, str]:
@@ -279,7 +298,7 @@ def _trace(model: torch.nn.Module, call: Call, dynamic_shapes: Any, watch: Watch
     error: Exception | None = None
     program: ExportedProgram | None = None
     try:
-        with _quiet(), _printing_to(output):
+        with _quiet(), _printing_to(output), kept_flat():
             program = torch.export.export(flat, call.leaves, strict=False, dynamic_shapes=shapes)
     except Exception as raised:
         error = raised

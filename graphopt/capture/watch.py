@@ -22,17 +22,13 @@ from graphopt.capture.decisions import Decisions, Undecided
 from graphopt.capture.unreadable import UNREADABLE_REMEDY, unreadable
 from graphopt.errors import Unsupported
 from graphopt.guards.members import is_python_class, is_standard
-from graphopt.guards.modes import SETTINGS, environment
+from graphopt.guards.modes import SETTINGS, autocast_dtype, environment
 from graphopt.guards.places import modules_of
 from graphopt.ir.literal import SCALARS
 
 
 class GradientsLost(Unsupported):
     """Gradients would not be eager's, so the program can be kept for calls without gradients alone."""
-
-
-class RegionLost(GradientsLost):
-    """torch.export would drop a no_grad region."""
 
 
 _TORCH = str(Path(torch.__file__).parent)
@@ -107,8 +103,6 @@ _REFUSED: dict[Any, str] = {
     _T.register_hook: "forward registers a gradient hook",
     _T.register_post_accumulate_grad_hook: "forward registers a gradient hook",
     _T.retain_grad: "forward calls retain_grad()",
-    _T.requires_grad_: "forward calls requires_grad_()",
-    _setter("requires_grad"): "forward sets requires_grad",
     _getter("grad"): "forward reads .grad",
     _setter("grad"): "forward sets .grad",
     _getter("grad_fn"): "forward reads .grad_fn",
@@ -149,6 +143,7 @@ _BRANCHES: dict[Any, Callable[..., Any]] = {
     _T.__contains__: lambda tensor, element: (element == tensor).any(),
 }
 _READS_GRAD = {_getter("requires_grad"), _getter("is_leaf"), torch.is_inference, _T.is_inference}
+_SETS_GRAD = {_T.requires_grad_, _setter("requires_grad")}
 _MACHINERY = set(dir(torch.nn.Module)) - {"training"}
 _REMEDY = "move it out of forward"
 
@@ -165,6 +160,7 @@ class Watch(TorchFunctionMode):
         self.reads_offset = False
         self.reads_grad_mode = False
         self.grad_mode = torch.is_grad_enabled()
+        self._autocast_cache = torch.is_autocast_cache_enabled()  # torch.export turns it off while it traces
         self.modes: set[str] = set()  # settings and environment variables that forward asked for
         self.attributes: dict[tuple[int, str], tuple[object, object]] = {}
         self._undone: list[tuple[Any, str, Any]] = []
@@ -181,6 +177,8 @@ class Watch(TorchFunctionMode):
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        if func in _SETS_GRAD and not _called_by_transform():
+            return self._require_grad(func, *args, **kwargs)
         if func in _REFUSED and not _called_by_transform():
             self.refuse(_REFUSED[func])
         if any(isinstance(arg, torch.Generator) for arg in (*args, *kwargs.values())):
@@ -204,6 +202,16 @@ class Watch(TorchFunctionMode):
                 if isinstance(arg, torch.Tensor):
                     self._keep_contents(arg)
         return func(*args, **kwargs)
+
+    def _require_grad(self, func: Any, tensor: torch.Tensor, requires_grad: object = True) -> Any:
+        """Lets the graph do it, as an operator on the very tensor."""
+        fake = isinstance(tensor, torch._subclasses.fake_tensor.FakeTensor)
+        if requires_grad is not True or not (fake or self.decisions.rehearsing):
+            self.refuse(f"forward sets requires_grad to {requires_grad}")
+        if self.decisions.rehearsing:
+            return func(tensor, True)
+        torch.ops.aten.requires_grad_.default(tensor)
+        return tensor
 
     def _decide(self, tensor: torch.Tensor) -> bool:
         try:
@@ -251,6 +259,8 @@ class Watch(TorchFunctionMode):
             yield torch._subclasses, "FakeTensor", None
             yield torch._subclasses, "__getattr__", _hiding_fake_tensors
         yield torch, "compile", self._compiling(torch.compile)
+        yield torch.enable_grad, "__enter__", self._enabling(torch.enable_grad.__enter__)
+        yield torch.set_grad_enabled, "__init__", self._setting(torch.set_grad_enabled.__init__)
         yield torch, "is_grad_enabled", self._noting_grad_mode(torch.is_grad_enabled)
         yield torch, "is_inference_mode_enabled", self._noting_grad_mode(torch.is_inference_mode_enabled)
         yield (
@@ -265,6 +275,8 @@ class Watch(TorchFunctionMode):
         )
         for mode, (owner, name) in SETTINGS.items():
             yield owner, name, self._noting_setting(mode, getattr(owner, name))
+        yield torch, "is_autocast_cache_enabled", self._telling_autocast_cache
+        yield torch, "get_autocast_dtype", self._noting_autocast_dtype(torch.get_autocast_dtype)
         yield type(os.environ), "__getitem__", self._noting_environment(type(os.environ).__getitem__)
         for owner, name in _REFUSED_CALLS:
             function = getattr(owner, name)
@@ -277,12 +289,6 @@ class Watch(TorchFunctionMode):
             function = compile_(*args, **kwargs)
 
             def unwatched(*inner: Any, **named: Any) -> Any:
-                if torch.is_grad_enabled() != self.grad_mode:
-                    self.refuse(
-                        "torch.export loses the no_grad around torch.cond and its like",
-                        "enter torch.no_grad() inside the branches, or detach what they return",
-                        RegionLost,
-                    )
                 self.reads_grad_mode = self.reads_grad_mode or not self.grad_mode
                 with _replaced(self._undone), torch.overrides._pop_mode_temporarily():
                     return function(*inner, **named)
@@ -311,11 +317,40 @@ class Watch(TorchFunctionMode):
 
         return noted
 
+    def _enabling(self, enter: Callable[[Any], None]) -> Callable[[Any], None]:
+        """A region with gradients is none to a trace that has them anyway."""
+
+        def entered(region: Any) -> None:
+            self.reads_grad_mode = True
+            enter(region)
+
+        return entered
+
+    def _setting(self, set_: Callable[[Any, bool], None]) -> Callable[[Any, bool], None]:
+        def noted(region: Any, mode: bool) -> None:
+            if _called_by_model():  # and not as torch.no_grad leaves
+                self.reads_grad_mode = True
+            set_(region, mode)
+
+        return noted
+
     def _noting_setting(self, mode: str, read: Callable[[], object]) -> Callable[[], object]:
         def noted() -> object:
             if _called_by_model():
                 self.modes.add(mode)
             return read()
+
+        return noted
+
+    def _telling_autocast_cache(self) -> bool:
+        """What a region takes that is told nothing: its weights' gradients round by it."""
+        self.modes.add("torch.is_autocast_cache_enabled")
+        return self._autocast_cache
+
+    def _noting_autocast_dtype(self, read: Callable[[str], torch.dtype]) -> Callable[[str], torch.dtype]:
+        def noted(device: str) -> torch.dtype:
+            self.modes.add(autocast_dtype(device))
+            return read(device)
 
         return noted
 

@@ -35,11 +35,19 @@ SETTINGS: dict[str, tuple[Any, str]] = {
             ("flash_sdp_enabled", "mem_efficient_sdp_enabled", "math_sdp_enabled", "cudnn_sdp_enabled"),
         ),
         (torch, ("get_float32_matmul_precision", "get_num_threads", "get_num_interop_threads")),
-        (torch, ("is_deterministic_algorithms_warn_only_enabled",)),
+        (torch, ("is_deterministic_algorithms_warn_only_enabled", "is_autocast_cache_enabled")),
     )
     for name in names
 }
 _ENVIRONMENT = "environment variable "
+
+
+_AUTOCAST_DTYPE = "autocast dtype on "
+
+
+def autocast_dtype(device: str) -> str:
+    """The mode that stands for the dtype that torch.autocast takes where it is told none."""
+    return _AUTOCAST_DTYPE + device
 
 
 def environment(variable: str) -> str:
@@ -48,9 +56,11 @@ def environment(variable: str) -> str:
 
 
 def reader(mode: str) -> Callable[[], object]:
-    """What reads a mode: one of MODES or SETTINGS, or an environment variable."""
+    """What reads a mode: one of MODES or SETTINGS, an environment variable, or a dtype of autocast."""
     if mode.startswith(_ENVIRONMENT):
         return partial(os.environ.get, mode.removeprefix(_ENVIRONMENT))
+    if mode.startswith(_AUTOCAST_DTYPE):
+        return partial(torch.get_autocast_dtype, mode.removeprefix(_AUTOCAST_DTYPE))
     if mode in SETTINGS:
         owner, name = SETTINGS[mode]
         read: Callable[[], object] = getattr(owner, name)

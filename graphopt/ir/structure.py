@@ -64,6 +64,13 @@ class Opaque:
 
 
 @dataclass(frozen=True, slots=True)
+class Owned:
+    """In a result: the model's own object at a path, as it is."""
+
+    path: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Known:
     """A mutable object met before: the one numbered `ident`."""
 
@@ -86,7 +93,7 @@ class Container:
     shared: "tuple[tuple[str, Const], ...]" = ()
 
 
-Structure: TypeAlias = Leaf | Const | Opaque | Known | Container
+Structure: TypeAlias = Leaf | Const | Opaque | Owned | Known | Container
 
 _VALUES = (bytes, range, PurePath, re.Pattern)
 _OPAQUE = (
@@ -284,9 +291,9 @@ def reduce_object(thing: Any) -> tuple[object, ...]:
     )
 
 
-def rebuild(structure: Structure, leaves: Any, objects: dict[int, Any]) -> Any:
-    """The object that a structure describes, with these leaves; known objects come from `objects`, and
-    new ones are added there."""
+def rebuild(structure: Structure, leaves: Any, objects: dict[Any, Any]) -> Any:
+    """The object that a structure describes, with these leaves; known objects come from `objects` (the
+    model's own by path), and new ones are added there."""
     match structure:
         case Leaf(index):
             return leaves[index]
@@ -294,6 +301,8 @@ def rebuild(structure: Structure, leaves: Any, objects: dict[int, Any]) -> Any:
             return lit.value
         case Opaque(value):
             return value
+        case Owned(path):
+            return objects[path]
         case Known(ident):
             if ident not in objects:
                 raise Unsupported(
@@ -311,7 +320,7 @@ def _make(
     keys: tuple[Structure, ...],
     items: tuple[Structure, ...],
     leaves: Any,
-    objects: dict[int, Any],
+    objects: dict[Any, Any],
 ) -> Any:
     made: Any
     if form == "tuple":
@@ -335,7 +344,7 @@ def fill(
     keys: tuple[Structure, ...],
     items: tuple[Structure, ...],
     leaves: Any,
-    objects: dict[int, Any],
+    objects: dict[Any, Any],
 ) -> None:
     """Gives a mutable object (form "list", "dict" or "object") exactly these contents."""
     values = [rebuild(item, leaves, objects) for item in items]
@@ -375,6 +384,39 @@ def leaf_order(structures: Iterable[Structure]) -> tuple[int, ...]:
         elif isinstance(structure, Container):
             pending = [*structure.items, *pending]
     return tuple(found)
+
+
+def owned_paths(structures: Iterable[Structure]) -> tuple[tuple[str, ...], ...]:
+    """The paths of the model's own objects in some structures."""
+    found: dict[tuple[str, ...], None] = {}
+    pending = list(structures)
+    while pending:
+        structure = pending.pop()
+        if isinstance(structure, Owned):
+            found[structure.path] = None
+        elif isinstance(structure, Container):
+            pending += [*structure.keys, *structure.items]
+    return tuple(found)
+
+
+def identity(thing: object) -> int:
+    """The same for a module and the stand-in that torch.export shows of it, which shares its attributes."""
+    return id(vars(thing) if isinstance(thing, torch.nn.Module) else thing)
+
+
+def by_place(structure: Structure, places: Mapping[int, tuple[str, ...]]) -> Structure:
+    """The structure with what stands for itself named by its path, where `places` has its identity."""
+    match structure:
+        case Opaque(value) if (place := places.get(identity(value))) is not None:
+            return Owned(place)
+        case Container(keys=keys, items=items):
+            return replace(
+                structure,
+                keys=tuple(by_place(key, places) for key in keys),
+                items=tuple(by_place(item, places) for item in items),
+            )
+        case _:
+            return structure
 
 
 def renumber(structure: Structure, index_of: dict[int, int]) -> Structure:
@@ -424,6 +466,11 @@ class Interface:
     result: Structure
     object_writes: tuple[ObjectWrite, ...] = ()
     state_writes: tuple[StateWrite, ...] = ()
+
+    @property
+    def owned(self) -> tuple[tuple[str, ...], ...]:
+        """The paths of the model's own objects that a call hands out."""
+        return owned_paths((self.result, *(write.contents for write in self.object_writes)))
 
 
 _KINDS: dict[Any, str] = {

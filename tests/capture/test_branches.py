@@ -203,3 +203,18 @@ def test_a_saved_program_raises_where_values_would_take_another_branch(tmp_path:
     assert torch.equal(loaded(X), X * 2)
     with pytest.raises(RuntimeError, match=r"test_branches.py.* was True at capture"):
         loaded(-X)
+
+
+@pytest.mark.parametrize("gradient", [1, 2])
+def test_gradients_of_the_exported_path_are_compared_with_eagers(gradient: int) -> None:
+    def program(x: torch.Tensor) -> torch.Tensor:
+        if torch.compiler.is_exporting():
+            return x + (x if gradient == 2 else x.detach())
+        return next(x * 2 for _ in (x == x).nonzero())
+
+    x = X.clone().requires_grad_()
+    if gradient == 2:
+        assert_same(program, x, backward=True)
+    else:
+        with pytest.raises(graphopt.Unsupported, match="gradient of args"):
+            graphopt.optimize(program, (x,), verify=False)

@@ -1,6 +1,8 @@
 """What capture and emit must keep: one program for each thing that a caller can observe."""
 
+import copy
 import dataclasses
+import operator
 from collections import OrderedDict, namedtuple
 from typing import Any
 
@@ -8,6 +10,8 @@ import pytest
 import torch
 from torch import nn
 
+import graphopt
+from graphopt.module import serving_of
 from tests.sameness import assert_same
 
 F = nn.functional
@@ -110,6 +114,73 @@ def test_regions_inside_and_beside_torch_cond_are_kept(passes: Any) -> None:
     assert_same(program, X.clone().requires_grad_(), backward=True, passes=passes)
 
 
+def test_no_grad_around_torch_cond_is_kept(passes: Any) -> None:
+    def enabling(a: torch.Tensor) -> torch.Tensor:
+        with torch.enable_grad():
+            return (a * 3).detach() + a
+
+    def program(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        with torch.no_grad():
+            y = torch.cond(x.sum() > 0, enabling, lambda a: a - 1, (x,))
+            with torch.enable_grad():
+                z = x * y
+        return x * y * z, y
+
+    assert_same(program, X.clone().requires_grad_(), backward=True, passes=passes)
+    with torch.no_grad():
+        assert_same(program, X.clone().requires_grad_(), passes=passes)
+
+
+def test_autocast_regions_around_torch_cond_are_kept(passes: Any) -> None:
+    def program(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        with torch.autocast("cpu", torch.bfloat16):
+            y = x @ x.t()
+            z = torch.cond(x.sum() > 0, lambda a: a @ a.t(), lambda a: a @ a.t() - 1, (x,))
+            with torch.autocast("cpu", enabled=False):
+                w = x @ x.t()
+            first, _ = y.split(1)
+        return z + (w @ x).sum(), first, y
+
+    assert_same(program, X.clone().requires_grad_(), backward=True, passes=passes)
+
+
+def test_no_grad_inside_an_autocast_region_is_kept(passes: Any) -> None:
+    class Model(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            with torch.autocast("cpu", torch.bfloat16):
+                with torch.no_grad():
+                    y = super().forward(x)
+                return y * super().forward(x * 3)
+
+    assert_same(Model(4, 4), X, backward=True, passes=passes)
+
+
+@pytest.mark.parametrize("cache", [None, True, False])
+def test_gradients_of_a_weight_used_twice_under_autocast_round_as_eagers(
+    passes: Any, cache: bool | None
+) -> None:
+    class Model(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            with torch.autocast("cpu", torch.bfloat16, cache_enabled=cache):
+                return super().forward(x) + super().forward(x * 3) + super().forward(x * 7)
+
+    torch.manual_seed(0)
+    assert_same(Model(4, 16), torch.randn(8, 4), backward=True, passes=passes)
+
+
+def test_a_region_with_gradients_is_kept_for_calls_without() -> None:
+    def program(x: torch.Tensor) -> torch.Tensor:
+        with torch.enable_grad():
+            return x * 2
+
+    leaf = X.clone().requires_grad_()
+    opt = graphopt.optimize(program, (leaf,))
+    with torch.no_grad(), pytest.warns(UserWarning, match="grad mode"):
+        assert opt(leaf).requires_grad
+    with torch.no_grad():
+        assert_same(program, leaf)
+
+
 def test_vmap_and_jvp_inside_forward_are_kept(passes: Any) -> None:
     assert_same(lambda x: torch.func.vmap(lambda row: row.sin().sum())(x), X, passes=passes)
     assert_same(lambda x: torch.func.jvp(torch.sin, (x,), (x,)), X, passes=passes)
@@ -117,6 +188,25 @@ def test_vmap_and_jvp_inside_forward_are_kept(passes: Any) -> None:
 
 def test_detach_and_data_stop_gradients(passes: Any) -> None:
     assert_same(lambda x: x.detach() * x + x.data, X.clone().requires_grad_(), backward=True, passes=passes)
+
+
+def test_requires_grad_set_on_a_value_in_between_is_kept(passes: Any) -> None:
+    class Model(nn.Conv1d):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            whole = x[:]
+            hidden = x[:, None]
+            hidden.requires_grad = True
+            made = torch.ones(3).requires_grad_()
+            y = super().forward(whole.requires_grad_()[:, None] + hidden)
+            return y * made.sum(), y * made.sum(), made, hidden
+
+    model = Model(1, 2, 2)
+    for frozen in (False, True):
+        model.requires_grad_(not frozen)
+        opt = assert_same(model, X, backward=True, passes=passes)
+        assert not X.requires_grad
+        opt(X)[0].sum().backward()
+        assert not X.requires_grad
 
 
 def test_branches_of_torch_cond_are_kept(passes: Any) -> None:
@@ -266,3 +356,38 @@ def test_the_fused_path_of_transformer_layers_is_taken_where_eager_takes_it(pass
     with torch.no_grad():
         opt = assert_same(model, torch.randn(2, 3, 8), passes=passes)
     assert any("_transformer_encoder_layer_fwd" in node.op for node in opt.graph.nodes)
+
+
+class Settings:
+    def __init__(self) -> None:
+        self.names = ["a"]
+
+
+class Result:
+    def __init__(self, value: torch.Tensor, settings: Settings) -> None:
+        self.value, self.settings = value, settings
+
+
+def test_objects_of_the_model_are_handed_out_as_they_are(passes: Any) -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.settings, self.layer, self.table = Settings(), nn.Linear(4, 4), [torch.ones(2)]
+
+        def forward(self, x: torch.Tensor, seen: list[Any]) -> tuple[Any, ...]:
+            seen.append(self.settings)
+            return Result(self.layer(x), self.settings), self.settings.names, self.layer, self.table, self
+
+    model = Model()
+    opt = graphopt.optimize(model, (X, []), passes=passes, on_guard="error")
+    for module in (opt.module, copy.deepcopy(opt.module)):
+        original = serving_of(module).original
+        seen: list[Any] = []
+        result, *owned = module(X, seen)
+        expected = [original.settings.names, original.layer, original.table, original]
+        assert seen[0] is result.settings is original.settings
+        assert all(map(operator.is_, owned, expected))
+        assert torch.equal(result.value, model.layer(X))
+    model.settings = Settings()
+    with pytest.raises(graphopt.GuardError, match="settings"):
+        opt(X, [])

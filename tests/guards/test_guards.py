@@ -156,6 +156,28 @@ def test_modes_are_guarded() -> None:
         opt(X)
 
 
+def test_what_an_autocast_region_takes_by_default_is_guarded() -> None:
+    class Model(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            with torch.autocast("cpu"):
+                return super().forward(x)
+
+    opt = optimized(Model(4, 4), X)
+    torch.set_autocast_cache_enabled(False)
+    try:
+        with pytest.raises(graphopt.GuardError, match="is_autocast_cache_enabled"):
+            opt(X)
+    finally:
+        torch.set_autocast_cache_enabled(True)
+    torch.set_autocast_dtype("cpu", torch.float16)
+    try:
+        with pytest.raises(graphopt.GuardError, match="autocast dtype on cpu"):
+            opt(X)
+    finally:
+        torch.set_autocast_dtype("cpu", torch.bfloat16)
+    opt(X)
+
+
 def test_grad_mode_is_guarded_only_where_forward_asks_for_it() -> None:
     plain = optimized(nn.Linear(4, 4), X)
     with torch.no_grad():
