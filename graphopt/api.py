@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from graphopt.authoring import Pass
-from graphopt.capture import Program, as_module, capture
+from graphopt.capture import as_module, capture
 from graphopt.capture.archive import save_program
 from graphopt.capture.tracing import ExportRefused
 from graphopt.catalog import choose
@@ -19,7 +19,7 @@ from graphopt.ir.graph import Graph
 from graphopt.module import OptimizedModule, serving_of
 from graphopt.optimizer import confirm, rewrite
 from graphopt.report import Report, Size
-from graphopt.serving import Policy
+from graphopt.serving import Offer, Policy
 from graphopt.verify.verifier import EXAMPLE, Budget, Verifier
 
 _ON_GUARD = ("original", "error", "recapture")
@@ -140,7 +140,7 @@ def optimize(
     )
     record = _Record()
 
-    def capture_and_rewrite(call_args: tuple[Any, ...], call_kwargs: dict[str, Any]) -> Program:
+    def capture_and_rewrite(call_args: tuple[Any, ...], call_kwargs: dict[str, Any]) -> Offer:
         progress("capture")
         verifier = Verifier(original, call_args, call_kwargs, seed, Budget(time_budget_s))
         try:
@@ -167,14 +167,14 @@ def optimize(
             accepted=verification.equivalent is not False,
             passes=tuple(one.name for one in chosen),
         )
-        return made.program
+        return Offer(made.program, record.report.accepted)
 
     if args is None and kwargs is None:
         return Optimized(OptimizedModule(original, (), Policy(on_guard, capture_and_rewrite)), record)
     example = tuple(args) if args is not None else ()
-    program = capture_and_rewrite(example, kwargs or {})
-    module = OptimizedModule(original, (program,), Policy(on_guard, capture_and_rewrite))
-    if record.report is not None and not record.report.accepted:
+    offer = capture_and_rewrite(example, kwargs or {})
+    module = OptimizedModule(original, (offer.program,), Policy(on_guard, capture_and_rewrite))
+    if not offer.accepted:
         serving_of(module).retire()
     return Optimized(module, record)
 

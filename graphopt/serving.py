@@ -157,6 +157,14 @@ def _by_grad_mode(without: Callable[..., Any], with_gradients: Callable[..., Any
     return run
 
 
+@dataclass(frozen=True)
+class Offer:
+    """A program for a call, and whether it may serve: it was not found to do something else."""
+
+    program: Program
+    accepted: bool
+
+
 @dataclass
 class Policy:
     """What to do when no variant fits a call: run the "original", raise an "error", or "recapture".
@@ -166,7 +174,7 @@ class Policy:
     """
 
     on_guard: str
-    capture: Callable[[tuple[Any, ...], dict[str, Any]], Program] | None
+    capture: Callable[[tuple[Any, ...], dict[str, Any]], Offer] | None
 
 
 class Serving:
@@ -195,7 +203,7 @@ class Serving:
                 variant = self._new_variant(args, kwargs)
             except ExampleRaises:
                 return self.original(*args, **kwargs)
-            return variant.run(*args, **kwargs)
+            return (variant.run if variant else self.original)(*args, **kwargs)
         if self._retired is not None:
             return self.original(*args, **kwargs)
         reason = self.violation(args, kwargs)
@@ -204,7 +212,8 @@ class Serving:
         if policy.on_guard == "recapture" and policy.capture is not None:
             if len(variants) < MAX_VARIANTS:
                 try:
-                    return self._new_variant(args, kwargs).run(*args, **kwargs)
+                    variant = self._new_variant(args, kwargs)
+                    return (variant.run if variant else self.original)(*args, **kwargs)
                 except Unsupported as error:
                     reason = f"{reason}; capturing this call fails: {error.what}"
             else:
@@ -220,9 +229,14 @@ class Serving:
                 return variant.run(*args, **kwargs)
         return self.original(*args, **kwargs)
 
-    def _new_variant(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Variant:
+    def _new_variant(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Variant | None:
+        """A variant for a call; None, and none ever after, where it is not accepted."""
         assert self.policy.capture is not None
-        variant = Variant(self.policy.capture(args, kwargs), self.original)
+        offer = self.policy.capture(args, kwargs)
+        variant = Variant(offer.program, self.original)
+        if not offer.accepted:
+            self._retired, self.policy = variant, Policy("original", None)
+            return None
         self.variants.append(variant)
         return variant
 

@@ -65,18 +65,43 @@ def test_unverified_nothing_is_rolled_back() -> None:
     assert not torch.equal(opt(X), program(X))
 
 
+class Slips(Exchange):
+    """Comes back under another name each time: denied sites do not stop it."""
+
+    def run(self, draft: Draft) -> None:
+        """Visits the nodes in order."""
+        draft.begin(f"slips-{time.monotonic_ns()}", self.claim, "slips")
+        super().run(draft)
+
+
 def test_a_program_that_cannot_be_mended_runs_the_original() -> None:
-    class Slips(Exchange):
-        """Comes back under another name each time: denied sites do not stop it."""
-
-        def run(self, draft: Draft) -> None:
-            draft.begin(f"slips-{time.monotonic_ns()}", self.claim, "slips")
-            super().run(draft)
-
     opt = graphopt.optimize(program, (X,), passes=[Slips(WRONG)])
     assert opt.report.equivalent is False and not opt.report.accepted
     assert "elements differ" in opt.report.difference and "NO" in str(opt.report)
     assert torch.equal(opt(X), program(X))
+
+
+def test_a_program_captured_at_the_first_call_that_cannot_be_mended_runs_the_original() -> None:
+    opt = graphopt.optimize(program, passes=[Slips(WRONG)])
+    assert torch.equal(opt(X), program(X))
+    assert not opt.report.accepted
+    steps = opt.report.steps
+    assert torch.equal(opt(X + 1), program(X + 1)) and opt.report.steps is steps  # not captured again
+
+
+def test_a_variant_that_cannot_be_mended_is_not_used() -> None:
+    class OnlyLarge(Slips):
+        def run(self, draft: Draft) -> None:
+            if draft.graph.inputs[0].value.type == large:
+                super().run(draft)
+
+    y = torch.randn(8, 4)
+    large = graphopt.optimize(program, (y,), passes=[]).graph.inputs[0].value.type
+    opt = graphopt.optimize(program, (X,), passes=[OnlyLarge(WRONG)], on_guard="recapture")
+    assert opt.report.accepted
+    for x in (y, X, y):
+        assert torch.equal(opt(x), program(x))
+    assert not opt.report.accepted
 
 
 def test_a_step_that_changes_gradients_alone_is_rolled_back() -> None:
