@@ -83,7 +83,7 @@ def _identity_check(containers: list[Any], keys: list[Any], expected: list[objec
         key, value = keys[i], expected[i]
         now = f"c[{key!r}]" if type(key) in (str, int) else f"c[{named(key)}]"
         if isinstance(containers[i], Attributes):
-            plain = key.isidentifier() and not keyword.iskeyword(key)
+            plain = key.isascii() and key.isidentifier() and not keyword.iskeyword(key)
             now = f"c.{key}" if plain else f"getattr(c, {key!r})"
         return f"{now} is not {value if value is None or value is True or value is False else named(value)}"
 
