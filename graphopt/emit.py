@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from graphopt.errors import InvalidGraph
-from graphopt.guards.places import held, split_path
+from graphopt.guards.places import Path, held, split_path
 from graphopt.ir.graph import (
     Arg,
     Argument,
@@ -98,12 +98,14 @@ def emit(
     interface: Interface,
     constants: MappingOf[str, torch.Tensor],
     model: torch.nn.Module,
+    state: MappingOf[Path, int] | None = None,
 ) -> torch.fx.GraphModule:
-    """A GraphModule with forward's own signature that reads every state tensor from `model` when it runs.
+    """A GraphModule with forward's own signature that reads every state tensor from `model` when it runs;
+    or, with `state`, takes those of the given paths out of a tuple that is passed before all arguments.
 
     It checks nothing: the guards of `opt.module` do.
     """
-    return _Emitter(graph, interface, constants, model).emit()
+    return _Emitter(graph, interface, constants, model, state or {}).emit()
 
 
 class _Body:
@@ -193,7 +195,9 @@ class _Emitter:
         interface: Interface,
         constants: MappingOf[str, torch.Tensor],
         model: torch.nn.Module,
+        state: MappingOf[Path, int],
     ) -> None:
+        self.state = state
         self.graph = graph
         self.interface = interface
         self.constants = constants
@@ -204,6 +208,8 @@ class _Emitter:
 
     def emit(self) -> torch.fx.GraphModule:
         """The GraphModule."""
+        if self.state:
+            self.given = self.body.fx.placeholder(self._unused("state"))
         values = self._parameters()
         leaves = self._leaves(values)
         for entry in self.graph.inputs:
@@ -215,6 +221,11 @@ class _Emitter:
         self._state_writes(outputs)
         self.body.fx.output(self._result(values, outputs))
         return finished(self.root, self.body.fx)
+
+    def _unused(self, name: str) -> str:
+        while any(parameter.name == name for parameter in self.interface.parameters):
+            name += "_"
+        return name
 
     def _parameters(self) -> list[torch.fx.Node]:
         made: list[torch.fx.Node] = []
@@ -262,6 +273,9 @@ class _Emitter:
                 return leaves[index]
             case State("closure", path):
                 return self._kept(held(self.model, split_path(path)))
+            case State(_, path) if split_path(path) in self.state:
+                place = self.state[split_path(path)]
+                return self.body.fx.call_function(operator.getitem, (self.given, place))
             case State(_, path):
                 return self._state(split_path(path))
             case Constant(name):

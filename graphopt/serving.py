@@ -5,6 +5,7 @@ import inspect
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from graphopt.capture.program import Program
 from graphopt.emit import emit, restoring_modes
 from graphopt.errors import ExampleRaises, GuardError, Unsupported
 from graphopt.guards import Guard
+from graphopt.guards.places import Path
 from graphopt.ir.graph import Graph
 from graphopt.ir.structure import Container, Interface, Leaf, leaf_order
 from graphopt.looks import look_of
@@ -28,17 +30,44 @@ class Variant:
         self.program = program
         self.training = [(module, module.training) for module in model.modules()]
         self.guard = Guard(program.facts, model, look_of)
-        self.graph_module = emit(program.graph, program.interface, program.constants, model)
-        self.run: Callable[..., Any] = self.graph_module.forward
-        if program.training is not None:
-            with_gradients = emit(program.training, program.interface, program.constants, model)
-            self.run = _by_grad_mode(self.run, with_gradients.forward)
-        self.run = _with_defaults(self.run, _tensor_defaults(program.interface))
+        self._model = model
+        self.graph_module = self._emitted(program.graph)
+        training = None if program.training is None else self._emitted(program.training)
+        self.run = self._runner(self.graph_module.forward, training and training.forward)
         graphs = (program.graph, *filter(None, (program.training,)))
-        if any(n.op.startswith("functorch.") or any(n.regions) for graph in graphs for n in graph.nodes):
-            self.run = restoring_modes(self.run)
         self._sets_requires_grad = any(map(_sets_requires_grad, graphs))
         self.branches = None if program.conditions is None else _Branches(program, program.conditions, model)
+
+    def _emitted(self, graph: Graph, state: dict[Path, int] | None = None) -> torch.fx.GraphModule:
+        return emit(graph, self.program.interface, self.program.constants, self._model, state)
+
+    def _runner(
+        self, without: Callable[..., Any], with_gradients: Callable[..., Any] | None
+    ) -> Callable[..., Any]:
+        run = without if with_gradients is None else _by_grad_mode(without, with_gradients)
+        run = _with_defaults(run, _tensor_defaults(self.program.interface))
+        graphs = filter(None, (self.program.graph, self.program.training))
+        if any(n.op.startswith("functorch.") or any(n.regions) for graph in graphs for n in graph.nodes):
+            run = restoring_modes(run)
+        return run
+
+    @cached_property
+    def serve(self) -> Callable[..., Any]:
+        """Runs a call that `holds`, on the very state tensors that were found to hold."""
+        places = {path: i for i, fact in enumerate(self.program.facts.state) for path in fact.paths}
+        if not places:
+            return self.run
+
+        def served(graph: Graph) -> Callable[..., Any]:
+            forward, tensors = self._emitted(graph, places).forward, self.guard.tensors
+
+            def run(*args: Any, **kwargs: Any) -> Any:
+                return forward(tensors(), *args, **kwargs)
+
+            return run
+
+        training = self.program.training
+        return self._runner(served(self.program.graph), None if training is None else served(training))
 
     def holds(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Whether the program serves the call."""
@@ -193,7 +222,7 @@ class Serving:
             return self._in_compiler(args, kwargs)
         for variant in self.variants:
             if variant.holds(args, kwargs):
-                return variant.run(*args, **kwargs)
+                return variant.serve(*args, **kwargs)
         return self._without_variant(args, kwargs)
 
     def _without_variant(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

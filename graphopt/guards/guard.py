@@ -50,6 +50,10 @@ class Guard:
         except (TypeError, KeyError, Unsupported):  # they do not bind, or hold what none held at capture
             return False
 
+    def tensors(self) -> tuple[torch.Tensor, ...]:
+        """The state tensors that the last call was found to hold on, one for each state fact."""
+        return self._surroundings.tensors
+
     def may_be_copied(self) -> bool:
         """Whether the facts can be bound to a copy of the model as it is now."""
         return self._surroundings.objects_hold()

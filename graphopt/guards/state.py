@@ -37,6 +37,7 @@ class OwnedState:
         self._stride_of: Any = _strides_of if None in self._strides else torch.Tensor.stride
         self._grads = [fact.requires_grad for fact in facts.state if fact.requires_grad is not None]
         self._looks = looks
+        self.tensors: tuple[torch.Tensor, ...] = ()  # as they were when all facts held last
         self._served: list[Callable[..., bool]] = []
 
     def hold(self) -> bool:
@@ -50,9 +51,11 @@ class OwnedState:
                 return False
         for alike in self._served:
             if alike(*tensors):
+                self.tensors = tensors
                 return True
         if not self._facts_hold(tensors):
             return False
+        self.tensors = tensors
         if self._distinct == len(tensors):
             new = self._looks(tensors)
             if new is not None:

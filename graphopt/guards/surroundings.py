@@ -149,6 +149,11 @@ class Surroundings:
             self._missing = "something that was there at capture"
             return False
 
+    @property
+    def tensors(self) -> tuple[torch.Tensor, ...]:
+        """The state tensors as they were when all facts held last, one for each fact."""
+        return self._state.tensors
+
     def objects_hold(self) -> bool:
         """Whether the objects that must stay are those of capture. A guard bound anew would take those that
         it meets for them."""

@@ -64,8 +64,11 @@ def compare_programs(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             for warm, grad in ((False, torch.is_grad_enabled()), (False, False), (True, False)):
-                with _prepared(original, args, kwargs, warm, grad):
-                    reason = rewritten.violation(args, kwargs)
+                try:
+                    with _prepared(original, args, kwargs, warm, grad):
+                        reason = rewritten.violation(args, kwargs)
+                except Exception as error:  # of the first call, which is made here to see what it leaves
+                    reason = f"{reason}; and a first call raises {type(error).__name__}"
                 if not reason:
                     break
             else:

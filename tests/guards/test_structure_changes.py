@@ -1,6 +1,7 @@
 """Changes of a model's make-up after capture: what is added, removed, exchanged or shadowed is noticed."""
 
 import functools
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -128,10 +129,14 @@ def test_a_default_that_is_a_tensor_may_be_given() -> None:
     assert torch.equal(opt(X, torch.zeros(3)), X)
 
 
-def test_an_object_that_the_model_keeps_is_not_returned_as_a_copy() -> None:
+def test_an_object_that_the_model_keeps_is_returned_and_no_copy_of_it() -> None:
     kept = [1, 2]
-    with pytest.raises(graphopt.Unsupported, match="keeps"):
-        graphopt.optimize(lambda x: (x, kept), (X,))
+    opt = graphopt.optimize(lambda x: (x, kept), (X,))
+    assert opt(X)[1] is kept
+    kept.append(3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert opt(X)[1] is kept and kept == [1, 2, 3]
 
 
 def test_keys_of_other_types_are_told_apart() -> None:
