@@ -84,8 +84,11 @@ def test_a_default_that_is_a_tensor_may_be_given() -> None:
 
 def test_an_object_that_the_model_keeps_is_not_returned_as_a_copy() -> None:
     kept = [1, 2]
-    with pytest.raises(graphopt.Unsupported, match="keeps"):
-        graphopt.optimize(lambda x: (x, kept), (X,))
+    opt = graphopt.optimize(lambda x: (x, kept), (X,), on_guard="error")
+    assert opt(X)[1] is kept
+    kept = [1, 2]
+    with pytest.raises(graphopt.GuardError, match="kept"):
+        opt(X)
 
 
 def test_keys_of_other_types_are_told_apart() -> None:
