@@ -63,7 +63,11 @@ def check_operator(target: str) -> None:
     if qualified in _FILE_OPERATORS:
         raise Refusal(f"the operator {qualified!r} touches files")
     # TorchScript's own operators (aten::save writes a file) have no kernel in the dispatcher.
-    if not torch._C._dispatch_has_kernel(qualified):
+    try:
+        known = torch._C._dispatch_has_kernel(qualified)
+    except RuntimeError:  # it is no name
+        known = False
+    if not known:
         raise Refusal(f"no operator {qualified!r} is registered; import its library first")
 
 

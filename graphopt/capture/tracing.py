@@ -29,6 +29,7 @@ from graphopt.capture.footprint import (
     PythonState,
     roots_of,
 )
+from graphopt.capture.meta_kernels import mended
 from graphopt.capture.unreadable import UNREADABLE_REMEDY, unreadable
 from graphopt.capture.watch import Watch
 from graphopt.capture.world import GlobalState
@@ -298,7 +299,7 @@ def _trace(model: torch.nn.Module, call: Call, dynamic_shapes: Any, watch: Watch
     error: Exception | None = None
     program: ExportedProgram | None = None
     try:
-        with _quiet(), _printing_to(output), kept_flat():
+        with _quiet(), _printing_to(output), kept_flat(), mended():
             program = torch.export.export(flat, call.leaves, strict=False, dynamic_shapes=shapes)
     except Exception as raised:
         error = raised

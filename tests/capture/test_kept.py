@@ -391,3 +391,21 @@ def test_objects_of_the_model_are_handed_out_as_they_are(passes: Any) -> None:
     model.settings = Settings()
     with pytest.raises(graphopt.GuardError, match="settings"):
         opt(X, [])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_grouped_products_are_kept_with_the_strides_of_their_kernels(passes: Any, dtype: torch.dtype) -> None:
+    class Experts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.weight = nn.Parameter(torch.randn(2, 7, 8, dtype=dtype))
+
+        def forward(self, x: torch.Tensor, ends: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            y = F.grouped_mm(x, self.weight.transpose(1, 2), offs=ends)
+            return y, y.contiguous(), y.detach().reshape(-1)
+
+    x, ends = torch.randn(6, 8).to(dtype), torch.tensor([2, 6], dtype=torch.int32)
+    assert_same(
+        Experts(), x, ends, passes=passes, backward=True, other=(x, torch.tensor([3, 6], dtype=torch.int32))
+    )
