@@ -10,10 +10,13 @@ REFUSED_SHARE = 0.03
 
 
 def outcomes(
-    program: Program, name: str = "program", optimizer: Optimizer = graphopt_candidate
+    program: Program,
+    name: str = "program",
+    optimizer: Optimizer = graphopt_candidate,
+    without_passes: bool = True,
 ) -> list[Outcome]:
-    """The verdicts on a program under the default passes and, unless those found nothing to do and
-    the program is kept, under none: then the two runs would be one.
+    """The verdicts on a program under the default passes and, if asked for, under none; unless the
+    default ones found nothing to do and the program is kept: then the two runs would be one.
 
     Two calls have the same values, since state may change between; a third has others.
     """
@@ -27,6 +30,6 @@ def outcomes(
         backward=differentiable,
     )
     found = judge(trial, ["default"], optimizer, ask_export=False)
-    if any(outcome.verdict != "ok" or outcome.changed for outcome in found):
+    if without_passes and any(outcome.verdict != "ok" or outcome.changed for outcome in found):
         found += judge(trial, ["empty"], optimizer, ask_export=False)
     return found
