@@ -1,6 +1,7 @@
 """Common subexpressions: what was computed before is not computed again."""
 
 from graphopt.authoring import (
+    Alias,
     Arg,
     Claim,
     Draft,
@@ -13,6 +14,7 @@ from graphopt.authoring import (
     Substitution,
     Value,
     effect_of,
+    lookup,
     operands_commute,
     structure_of,
 )
@@ -60,7 +62,10 @@ class CommonSubexpression:
 
 
 def _merge(node: Node, found: Node, draft: Draft, substitution: Substitution) -> None:
-    refusal = substitution.against_copy(node, found.results, since=found)
+    if lookup(node.op).alias is Alias.VIEW:
+        refusal = substitution.against_view(node, found.results)
+    else:
+        refusal = substitution.against_copy(node, found.results, since=found)
     if refusal is not None:
         draft.miss(node, refusal)
     elif draft.merge(node, found, f"computed before as {found.name}"):

@@ -4,6 +4,7 @@ Views are followed by running them on meta tensors, which have sizes and no memo
 that the table knows to read no element is covered, and none by its name.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +15,11 @@ from graphopt.ir.graph import Arg, Graph, Node, Sequence, Slice, Value
 from graphopt.ir.literal import Lit
 from graphopt.ir.ops import Alias, Effect, effect_of, lookup
 from graphopt.ir.resolve import resolve
-from graphopt.ir.types import TensorType
+from graphopt.ir.types import TensorType, Type
+
+# Where a root is taken to start in its memory, in bytes: a caller may pass any part of any memory, so what
+# as_strided shows by a position in the memory must not seem to be a part of the root.
+_START = 1 << 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +37,19 @@ class Geometry:
 
     @classmethod
     def of(cls, tensor: torch.Tensor, root: str) -> "Geometry":
-        """That of a tensor."""
+        """That of a tensor made by `tensor` or a view of one."""
         return cls(
-            root, tensor.dtype, tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset()),
-            tensor.is_conj(), tensor.is_neg(),
+            root, tensor.dtype, tuple(tensor.shape), tensor.stride(),
+            int(tensor.storage_offset()) - _START // tensor.itemsize, tensor.is_conj(), tensor.is_neg(),
         )  # fmt: skip
 
     def tensor(self) -> torch.Tensor:
         """A meta tensor like it, on memory of its own."""
         last = sum((size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True))
-        elements = self.offset + last + 1 if 0 not in self.shape else self.offset
+        offset = self.offset + _START // self.dtype.itemsize
+        elements = offset + last + 1 if 0 not in self.shape else offset
         memory = torch.empty(elements, dtype=self.dtype, device="meta")
-        made = memory.as_strided(self.shape, self.strides, self.offset)
+        made = memory.as_strided(self.shape, self.strides, offset)
         made = torch._neg_view(made) if self.negative else made
         return torch._conj(made) if self.conjugate else made
 
@@ -58,17 +64,30 @@ class Views:
     def __init__(self, graph: Graph) -> None:
         self._found: dict[str, Geometry] = {}
         self.same_object: dict[str, Value] = {}
-        self._fresh: set[str] = set()
+        self._fresh: dict[str, Type] = {}
         self._calls: dict[object, tuple[_Shown | None, ...]] = {}
         for node in graph.nodes:
             if lookup(node.op).alias is Alias.FRESH:
-                self._fresh.update(value.name for value in node.results)
+                self._fresh.update((value.name, value.type) for value in node.results)
             elif effect_of(node) is Effect.NONE:
                 self._follow(node)
 
     def follows(self, value: Value) -> bool:
         """Whether it is known what memory a node's result shows: an operand's, or new."""
         return value.name in self._found or value.name in self._fresh
+
+    def is_whole(self, value: Value) -> bool:
+        """Whether it is known that the value shows all of a memory made in the graph, from its start."""
+        if value.name in self._fresh:
+            return True
+        shown = self._found.get(value.name)
+        made = None if shown is None else self._fresh.get(shown.root)
+        if shown is None or not isinstance(made, TensorType) or not made.is_static:
+            return False
+        return shown.offset == 0 and (shown.dtype, math.prod(shown.shape)) == (
+            made.dtype,
+            math.prod(made.shape),
+        )
 
     def geometry(self, value: Value) -> Geometry | None:
         """What the value shows; None where that is not known."""

@@ -12,6 +12,15 @@ from graphopt.ir.graph import Arg, Graph, Node, Value, values_in
 from graphopt.ir.ops import Alias, Effect, Op, effect_of, is_pure, lookup
 from graphopt.ir.types import ListType, TensorType
 
+# They tell where in its memory the operand starts, what else is there, or whether it is lazily conjugated.
+_READ_THE_MEMORY = (
+    "aten.as_strided",
+    "aten.view.dtype",
+    "aten.view_as_complex",
+    "aten.view_as_real",
+    "aten.sym_storage_offset",
+)
+
 
 class Memory:
     """The storage classes, writes and escapes of one graph."""
@@ -31,6 +40,13 @@ class Memory:
         for i, value in written:
             self._written.setdefault(self._classes.find(value.name), []).append(i)
         self._escaping = self._find_escaping()
+        self._held = set(map(self._classes.find, self._escaping))
+        self._placed = {
+            self._classes.find(value.name)
+            for node in graph.nodes
+            if node.op.startswith(_READ_THE_MEMORY)
+            for value in node.operands
+        }
 
     def position(self, node: Node) -> int:
         """The node's place in the order of execution."""
@@ -67,6 +83,19 @@ class Memory:
     def escapes(self, value: Value) -> bool:
         """Whether the caller can come to hold the value, a view of it, or what may be either."""
         return value.name in self._escaping
+
+    def storage(self, value: Value) -> str:
+        """A name that stands for all values that may share storage with the value."""
+        return self._classes.find(value.name)
+
+    def storage_escapes(self, value: Value) -> bool:
+        """Whether the caller may come to hold the value's memory: through any value that shows it."""
+        return self.storage(value) in self._held
+
+    def is_placed(self, value: Value) -> bool:
+        """Whether the caller, or a node, can tell how the value lies in its memory: where it starts, and
+        whether it is lazily conjugated or negated."""
+        return self.escapes(value) or self.storage(value) in self._placed
 
     def _writes(self, value: Value) -> list[int]:
         return self._written.get(self._classes.find(value.name), []) if _has_storage(value) else []

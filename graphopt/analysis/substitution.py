@@ -32,7 +32,8 @@ class Substitution:
 
     def against_copy(self, node: Node, values: tuple[Value, ...], since: Node | None = None) -> str | None:
         """Why values, on memory of their own, cannot stand for the node's results; None: they can.
-        They hold the same bits once `since` has run, or else where the node stands."""
+        They hold the same bits once `since`, which does what the node does, has run, or else where the
+        node stands."""
         memory = self.memory
         if any(memory.written_after(value, since or node) for value in values):
             return f"like {_names(values)}, which may be written later"
@@ -42,8 +43,12 @@ class Substitution:
             return f"like {_names(values)}, but one of the two may be given another shape in place"
         if any(self._reaches_caller(r) and self._held(v) for r, v in self._pairs(node, values)):
             return f"like {_names(values)}, but the caller gets both"
-        if self._has_complex and any(map(self._reaches_caller, node.results)):
-            # A copy is no lazy conjugate, and no lazy negative such as x.conj().imag: the caller can tell.
+        if since is None and any(
+            memory.is_placed(r) and not self.views.is_whole(v) for r, v in self._pairs(node, values)
+        ):
+            return f"like {_names(values)}, which may be a part of larger memory"
+        if self._has_complex and any(map(memory.is_placed, node.results)):
+            # A copy is no lazy conjugate, and no lazy negative such as x.conj().imag.
             return f"like {_names(values)}, which may be lazily conjugated"
         return self.against_gradients(node, values)
 
@@ -69,7 +74,7 @@ class Substitution:
         """Remembers that the values now stand for the node's results."""
         for result, value in self._pairs(node, values):
             if self._reaches_caller(result):
-                self._handed_out.add(value.name)
+                self._handed_out.add(self.memory.storage(value))
             if self._objects.of(result.name) in self._returned:
                 self._callers.add(self._objects.of(value.name))
 
@@ -81,7 +86,12 @@ class Substitution:
 
     def _held(self, value: Value) -> bool:
         """Whether the caller holds, or comes to hold, the memory of a value."""
-        return value.name in self._handed_out or self.memory.escapes(value) or self.memory.is_input(value)
+        memory = self.memory
+        return (
+            memory.storage(value) in self._handed_out
+            or memory.storage_escapes(value)
+            or memory.is_input(value)
+        )
 
     def _is_callers(self, value: Value) -> bool:
         """Whether the caller holds, or comes to hold, the very tensor object."""

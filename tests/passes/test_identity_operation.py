@@ -1,5 +1,7 @@
 """Identity operations: fires, and refuses each thing it must, in the IR's own text."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -304,3 +306,48 @@ def test_programs_stay_what_they_are(program: object, special: float) -> None:
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_gradients_stay_what_they_are(program: object) -> None:
     assert_same(program, torch.randn(3, 4).requires_grad_(), passes=None, backward=True)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda v: (v.clone(), v.view(-1).clone()),
+        lambda v: tuple(part.clone() for part in v.chunk(2)),
+        lambda v: (v.view(-1), v.view(2, 8).clone()),
+    ],
+)
+def test_copies_of_parts_of_one_memory_do_not_come_to_share_it(function: Callable[..., object]) -> None:
+    with torch.no_grad():
+        assert_same(lambda x: function(x.cos()), torch.randn(4, 4), passes=["identity-operation"])
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda v: v.clone(),
+        lambda v: v * 1,
+        lambda v: -(-v),
+        lambda v: v.clone().view(-1),
+        lambda v: v.clone().as_strided((2,), (1,), 0) * 3,
+        lambda v: v.clone().as_strided_scatter(torch.ones(2), (2,), (1,), 0) * 3,
+        lambda v: v.view(-1)[1:9].clone().view(torch.int64) + 1,
+        lambda v: torch.view_as_complex(v.view(-1)[1:9].clone().view(4, 2)).abs(),
+    ],
+)
+def test_a_copy_of_a_part_starts_its_own_memory(function: Callable[..., object]) -> None:
+    whole = torch.randn(24)
+    with torch.no_grad():
+        assert_same(lambda x: function(x.cos()[1:]), torch.randn(4, 4), passes=["identity-operation"])
+        assert_same(function, whole[4:].view(5, 4), passes=["identity-operation"])
+
+
+def test_a_copy_of_all_of_a_memory_goes_even_where_the_caller_gets_it() -> None:
+    with torch.no_grad():
+        opt = assert_same(lambda x: x.cos().t().clone(), torch.randn(4, 4), passes=["identity-operation"])
+    assert [step.site.node for step in opt.report.steps] == ["clone"]
+
+
+def test_a_copy_that_is_viewed_as_real_is_no_lazy_conjugate() -> None:
+    z = torch.randn(3, dtype=torch.complex64)
+    with torch.no_grad():
+        assert_same(lambda x: torch.view_as_real(x.conj().clone()).sum(), z, passes=["identity-operation"])

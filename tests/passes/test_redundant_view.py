@@ -180,3 +180,9 @@ def test_symbolic_sizes_are_left_alone() -> None:
 def test_programs_stay_what_they_are(program: object) -> None:
     with torch.no_grad():
         assert_same(program, torch.randn(3, 4), passes=None)  # type: ignore[arg-type]
+
+
+def test_a_place_in_the_memory_is_no_part_of_the_argument() -> None:
+    part = torch.randn(20)[4:].view(4, 4)
+    with torch.no_grad():
+        assert_same(lambda x: x.as_strided((4, 4), (4, 1), 0) * 3, part, passes=["redundant-view"])
