@@ -12,7 +12,7 @@ demo: $(READY)
 	@$(BIN)/python -m bench.demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -q -n 2 tests
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal tests
 
 lint: $(READY)
 	$(BIN)/ruff check .
