@@ -326,7 +326,7 @@ def test_copies_of_parts_of_one_memory_do_not_come_to_share_it(function: Callabl
     [
         lambda v: v.clone(),
         lambda v: v * 1,
-        lambda v: -(-v),
+        lambda v: v.neg().neg(),
         lambda v: v.clone().view(-1),
         lambda v: v.clone().as_strided((2,), (1,), 0) * 3,
         lambda v: v.clone().as_strided_scatter(torch.ones(2), (2,), (1,), 0) * 3,
