@@ -153,8 +153,11 @@ class Verifier:
     def _never_checked(self, claim: Claim) -> Iterator[str]:
         if self.graph is not None and not self.graph.symbols:
             yield "other sizes: all are fixed, and calls of other sizes run the original"
-        if not any(t.is_floating_point() for _, t in tensors_in((self.args, self.kwargs))):
+        floating = [t.is_floating_point() for _, t in tensors_in((self.args, self.kwargs))]
+        if not any(floating):
             yield "other values: no argument is floating"
+        elif not all(floating):
+            yield "other values of the arguments that are not floating"
         if claim is not Claim.BITWISE:
             yield "the size of gradients' errors: only their shapes and kinds are compared"
 
