@@ -70,6 +70,7 @@ class Verifier:
     seed: int
     budget: Budget
     graph: Graph | None = None  # as captured; its symbolic sizes are varied
+    owner: torch.nn.Module | None = None  # whose state the programs have; None: they share the original's
 
     @classmethod
     def of(
@@ -121,6 +122,7 @@ class Verifier:
                 self.seed,
                 backward=check.backward,
                 tolerance=0.0 if claim is Claim.BITWISE else math.inf,
+                owner=self.owner,
             )
         ended = f", which ends in {verdict.raises}" if verdict.raises else ""
         return replace(verdict, evidence=verdict.evidence + ended) if verdict.equivalent else verdict
