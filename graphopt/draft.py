@@ -269,9 +269,11 @@ class Draft:
 
     def remove(self, node: Node, why: str, evidence: str = "") -> bool:
         """Removes a node whose results nothing reads any more. Returns whether the edit was taken.
-        Raises InvalidGraph where a standing node, or an output, reads one."""
+        Raises InvalidGraph where a standing node, or an output, reads one, or it was removed before."""
         if not self._takes(node):
             return False
+        if not self.live(node):
+            raise InvalidGraph("it was removed before", where=f"node {node.name} ({node.op})")
         for value in node.results:
             reader = self._reader(value.name)
             if reader:

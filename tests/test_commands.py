@@ -158,3 +158,50 @@ def test_wrong_input_is_one_message_and_an_exit_code(command: str, tmp_path: Pat
         assert result.exit_code == code, result.output
         assert says in result.stderr and result.stdout == ""
     assert run(command).exit_code == 2
+
+
+class Counting(nn.Module):
+    """Counts its calls; its parameters are to be trained."""
+
+    def __init__(self, detached: bool) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(3)
+            self.linear = nn.Linear(4, 4)
+        self.register_buffer("calls", torch.zeros(1))
+        self.detached = detached
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Returns [n, 4]."""
+        self.calls.add_(1)
+        weight = self.linear.weight.detach() if self.detached else self.linear.weight
+        return nn.functional.linear(x, weight, self.linear.bias) + self.calls
+
+
+def build_counting() -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
+    """The model and its example call."""
+    return Counting(False), (torch.ones(2, 4),)
+
+
+def build_detached() -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
+    """The same, with no gradient of its weight."""
+    return Counting(True), (torch.ones(2, 4),)
+
+
+def test_models_with_a_state_each_are_compared_by_their_own(tmp_path: Path) -> None:
+    saved = str(tmp_path / "model.pt2")
+    model = f"{HERE}:build_counting"
+    assert CliRunner().invoke(main, ["optimize", model, "-o", saved, "-q"]).exit_code == 0
+    for other in (model, saved):
+        result = CliRunner().invoke(main, ["verify", model, other])
+        assert result.exit_code == 0, result.output
+    result = CliRunner().invoke(main, ["verify", model, f"{HERE}:build_detached"])
+    assert result.exit_code == 1 and "gradient of parameter 'linear.weight'" in result.output
+
+
+def test_another_model_that_is_none_is_refused() -> None:
+    assert CliRunner().invoke(main, ["verify", f"{HERE}:build", "builtins:int"]).exit_code == 3
+
+
+def test_a_seed_that_torch_does_not_take_is_wrong_usage() -> None:
+    assert CliRunner().invoke(main, ["optimize", f"{HERE}:build", "--seed", "9" * 30]).exit_code == 2

@@ -136,3 +136,12 @@ def test_what_a_new_node_reads_is_not_removed() -> None:
 def test_a_graph_without_edits_is_the_same_object() -> None:
     graph = parse_graph(GRAPH)
     assert isinstance(graph, Graph) and applied(graph, ()) is graph
+
+
+def test_a_node_is_not_removed_twice() -> None:
+    draft = Draft(parse_graph(GRAPH.replace("return %c", "return %x")))
+    node = draft.graph.nodes[-1]
+    draft.remove(node, "unread")
+    with pytest.raises(InvalidGraph, match="removed before"):
+        draft.remove(node, "unread")
+    assert len(draft.steps) == 1

@@ -303,3 +303,9 @@ def test_a_language_model_on_the_meta_device_is_optimised_unchecked() -> None:
     report = graphopt.optimize(model, (), {"input_ids": ids, "use_cache": False}).report
     assert report.equivalent is None and report.after.nodes < report.before.nodes
     assert any("meta device" in line for line in report.unchecked)
+
+
+def test_that_indices_are_not_varied_beside_floating_arguments_is_said() -> None:
+    args = torch.randn(4), torch.tensor([1])
+    report = graphopt.optimize(lambda x, i: x[i] * 1, args).report
+    assert "other values of the arguments that are not floating" in report.unchecked

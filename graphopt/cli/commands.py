@@ -4,6 +4,7 @@ import inspect
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,7 +40,12 @@ def _model_options(command: _Command) -> _Command:
         click.option("-q", "--quiet", is_flag=True, help="No progress on stderr."),
         click.option("--trust", is_flag=True, help="Load a .pt2 unchecked: it may execute code."),
         click.option("--time-budget", type=float, help="Seconds that verification may take."),
-        click.option("--seed", type=int, default=0, help="Of the random stream while verifying."),
+        click.option(
+            "--seed",
+            type=click.IntRange(-(2**63), 2**64 - 1),
+            default=0,
+            help="Of the random stream while verifying.",
+        ),
         click.option("--json", "as_json", is_flag=True, help="Print JSON, with a schema version."),
         click.option("-p", "--pass", "passes", multiple=True, help="Run this pass; repeat for several."),
     ):
@@ -114,7 +120,8 @@ def verify_command(model: str, other: str | None, **options: Any) -> None:
             _exit_unless(report.equivalent is not False and not report.rolled_back)
             return
         verifier = Verifier.of(example.model, example.args, example.kwargs, options["seed"], _budget(options))
-        found = verifier.verify(Other(load_model(other, options["trust"]).model), Claim.BITWISE, {})
+        another = Other(load_model(other, options["trust"]).model)
+        found = replace(verifier, owner=another.module).verify(another, Claim.BITWISE, {})
         facts = {"equivalent": found.equivalent, "difference": found.difference,
                  "evidence": found.evidence, "unchecked": found.unchecked}  # fmt: skip
         if options["as_json"]:

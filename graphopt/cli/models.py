@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from graphopt.capture.archive import load_program
+from graphopt.capture.sources import as_module
 from graphopt.errors import Error
 
 _RETURN = "return a model, a tuple of its arguments, and a dictionary of those by name"
@@ -88,12 +87,12 @@ class Other:
     """Another model in the place of an optimised one, for comparison: it serves every call."""
 
     def __init__(self, model: Any) -> None:
-        exported = isinstance(model, torch.export.ExportedProgram)
-        self._model = model.module() if exported else model
+        """Raises Unsupported where it is no model."""
+        self.module = as_module(model)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Runs it."""
-        return self._model(*args, **kwargs)
+        return self.module(*args, **kwargs)
 
     def violation(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
         """Never any."""

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import operator
 import types
 from collections.abc import Callable
 from functools import partial
@@ -9,8 +10,10 @@ from typing import Any
 
 import sympy
 import torch
+from sympy.core.function import AppliedUndef
 from torch._subclasses.fake_tensor import FakeTensor
 
+from graphopt.errors import Unsupported
 from graphopt.guards.facts import Facts, NumberFact
 from graphopt.guards.owned import OwnTensors
 from graphopt.guards.places import locate
@@ -18,6 +21,22 @@ from graphopt.guards.variables import variable_reader, variables_of
 from graphopt.ir.literal import SCALARS, Lit
 from graphopt.ir.structure import Const, Container, Known, Leaf, Opaque, Structure, reduce_object
 from graphopt.ir.types import Dim
+
+# torch's own functions of sizes, in Python.
+_SIZE_FUNCTIONS: dict[str, Any] = {
+    "floor": math.floor,
+    "ceil": math.ceil,
+    "math": math,
+    "ToFloat": float,
+    "TruncToInt": math.trunc,
+    "FloorToInt": math.floor,
+    "CeilToInt": math.ceil,
+    "RoundToInt": round,
+    "IntTrueDiv": operator.truediv,
+    "FloatTrueDiv": operator.truediv,
+    "PowByNatural": operator.pow,
+    "FloatPow": operator.pow,
+}
 
 PLAIN = (torch.Tensor, torch.nn.Parameter)  # interchangeable in a graph
 
@@ -54,7 +73,7 @@ class ArgumentCheck:
         self.tensors = tensors
         self.lines: list[str] = []
         self.names: dict[str, Any] = {"_sentence": _sentence, "_partial": partial}
-        self.names |= {"floor": math.floor, "ceil": math.ceil, "math": math}
+        self.names |= _SIZE_FUNCTIONS
         self.leaf_names: dict[int, str] = {}
         self.object_names: dict[int, str] = {}
         self.shown_names: dict[str, str] = {}  # of variables, for sentences
@@ -254,6 +273,12 @@ class ArgumentCheck:
             self._test(f"{actual} != {self._python(size)}", name, str(size), actual, what)
 
     def _python(self, expr: sympy.Basic) -> str:
+        for call in expr.atoms(AppliedUndef):
+            if str(call.func) not in _SIZE_FUNCTIONS:
+                raise Unsupported(
+                    f"sizes are related by {call.func}: {expr}",
+                    remedy="leave the sizes that it is of out of dynamic_shapes",
+                )
         return str(sympy.pycode(expr.xreplace(self.symbols), fully_qualified_modules=False, strict=False))
 
     def _container(self, structure: Container, path: str, name: str) -> None:

@@ -47,12 +47,14 @@ def compare_programs(
     *,
     backward: bool = False,
     tolerance: float = 0.0,
+    owner: torch.nn.Module | None = None,
 ) -> Verdict:
-    """Runs both, which share one state, on copies of the arguments, and compares all that can be
+    """Runs both on copies of the arguments, and compares all that can be
     observed: outputs, written arguments and state, sharing, the random stream, a raised exception.
 
     backward: differentiate the sum of the outputs, and compare the gradients of every leaf too.
     tolerance: how far elements may differ, as a share of the largest; 0: not in a bit.
+    owner: whose state `rewritten` has, where the two do not share one.
 
     Where the graph serves the example call only without gradients, or only once the model has been
     called, it is compared so.
@@ -76,12 +78,13 @@ def compare_programs(
 
             def run(program: Callable[..., Any]) -> Observation:
                 copied_args, copied_kwargs = copy_arguments(args, kwargs, objects_of(original))
-                with _prepared(original, args, kwargs, warm, grad):
+                module = owner if owner is not None and program is rewritten else original
+                with _prepared(module, args, kwargs, warm, grad):
                     return observe(
                         program,
                         copied_args,
                         copied_kwargs,
-                        module=original,
+                        module=module,
                         seed=seed,
                         backward=backward and grad,
                     )

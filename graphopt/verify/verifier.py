@@ -70,6 +70,7 @@ class Verifier:
     seed: int
     budget: Budget
     graph: Graph | None = None  # as captured; its symbolic sizes are varied
+    owner: torch.nn.Module | None = None  # whose state the programs have; None: they share the original's
 
     @classmethod
     def of(
@@ -121,6 +122,7 @@ class Verifier:
                 self.seed,
                 backward=check.backward,
                 tolerance=0.0 if claim is Claim.BITWISE else math.inf,
+                owner=self.owner,
             )
         ended = f", which ends in {verdict.raises}" if verdict.raises else ""
         return replace(verdict, evidence=verdict.evidence + ended) if verdict.equivalent else verdict
@@ -153,8 +155,11 @@ class Verifier:
     def _never_checked(self, claim: Claim) -> Iterator[str]:
         if self.graph is not None and not self.graph.symbols:
             yield "other sizes: all are fixed, and calls of other sizes run the original"
-        if not any(t.is_floating_point() for _, t in tensors_in((self.args, self.kwargs))):
+        floating = [t.is_floating_point() for _, t in tensors_in((self.args, self.kwargs))]
+        if not any(floating):
             yield "other values: no argument is floating"
+        elif not all(floating):
+            yield "other values of the arguments that are not floating"
         if claim is not Claim.BITWISE:
             yield "the size of gradients' errors: only their shapes and kinds are compared"
 

@@ -283,3 +283,17 @@ def test_guards_bind_anew_to_copies_and_pickles() -> None:
         module.options.negate = True
         with pytest.raises(graphopt.GuardError, match="negate"):
             module(X)
+
+
+def test_sizes_that_are_scaled_by_a_fraction_are_checked() -> None:
+    def halved(x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.interpolate(x, scale_factor=0.5) + 1
+
+    opt = graphopt.optimize(
+        halved, (torch.randn(1, 1, 60),), dynamic_shapes="auto", verify=False, on_guard="error"
+    )
+    for size in (9, 60, 61):
+        x = torch.randn(1, 1, size)
+        assert torch.equal(opt(x), halved(x))
+    with pytest.raises(graphopt.errors.GuardError, match="TruncToInt"):
+        opt(torch.randn(1, 1, 3))
