@@ -8,6 +8,7 @@ import torch
 
 import graphopt
 from graphopt.ir.text import parse_graph, print_graph
+from graphopt.module import serving_of
 from graphopt.verify.copying import copy_arguments
 from graphopt.verify.difference import difference
 from graphopt.verify.observation import observe
@@ -24,7 +25,8 @@ def assert_same(
     **kwargs: Any,
 ) -> graphopt.Optimized:
     """Optimises without verification, then compares all that can be observed of a call on the example
-    inputs and on `other` ones. The guards must serve the example call. The text form must round-trip."""
+    inputs and on `other` ones, with gradients as they are and without. The guards must serve the example
+    call. The text form must round-trip."""
     opt = graphopt.optimize(model, args, kwargs, passes=passes, verify=False, measure=False, on_guard="error")
     text = print_graph(opt.graph)
     assert parse_graph(text) == opt.graph
@@ -32,6 +34,9 @@ def assert_same(
     for call in (args, other):
         if call is not None:
             _compare(model, opt.module, call, kwargs, backward)
+            with torch.no_grad():
+                if not serving_of(opt.module).violation(call, kwargs):  # forward may ask for the mode
+                    _compare(model, opt.module, call, kwargs, False)
     return opt
 
 

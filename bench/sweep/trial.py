@@ -283,6 +283,8 @@ def judge(
 ) -> list[Outcome]:
     """One outcome for each set of passes. ``seconds`` is the time limit of the whole trial.
 
+    Trials that are not differentiated run without gradients: another graph serves them.
+
     Without ``ask_export`` only a refused program is tried with ``torch.export`` alone, and one that
     is taken counts as exported, which saves a third of the time.
     """
@@ -294,7 +296,7 @@ def judge(
         facts = (verdict, exported, eager_raises, changed, reason, spent)
         return Outcome(trial.name, trial.group, which, *facts)
 
-    with _silence():
+    with _silence(), torch.set_grad_enabled(trial.backward):
         try:
             with _time_limit(seconds):
                 try:
