@@ -76,9 +76,10 @@ class Memory:
             self.graph.inputs[0].value.name
         )
 
-    def reshaped(self, value: Value) -> bool:
-        """Whether a node may give this very tensor another shape or memory: resize_, set_, out=."""
-        return value.name in self._reshaped
+    @property
+    def reshaped(self) -> frozenset[str]:
+        """The names of the values that a node may give another shape or memory: resize_, set_, out=."""
+        return frozenset(self._reshaped)
 
     def escapes(self, value: Value) -> bool:
         """Whether the caller can come to hold the value, a view of it, or what may be either."""

@@ -27,6 +27,7 @@ class Substitution:
         self._objects = objects
         self._returned = {self._objects.of(name) for name in graph.returned}
         self._callers = {self._objects.of(entry.value.name) for entry in graph.inputs} | self._returned
+        self._reshaped = {self._objects.of(name) for name in memory.reshaped}
         self._handed_out: set[str] = set()
         self._has_complex = any(map(_is_complex, graph.values))
 
@@ -39,7 +40,7 @@ class Substitution:
             return f"like {_names(values)}, which may be written later"
         if any(memory.written_after(value, node) for value in node.results):
             return f"like {_names(values)}, but is written later itself"
-        if any(memory.reshaped(value) for value in (*node.results, *values)):
+        if any(self._is_reshaped(value) for value in (*node.results, *values)):
             return f"like {_names(values)}, but one of the two may be given another shape in place"
         if any(self._reaches_caller(r) and self._held(v) for r, v in self._pairs(node, values)):
             return f"like {_names(values)}, but the caller gets both"
@@ -57,7 +58,7 @@ class Substitution:
         pairs = list(self._pairs(node, values))
         if all(self.views.same_object.get(r.name) == v for r, v in pairs):
             return None
-        if any(self.memory.reshaped(value) for pair in pairs for value in pair):
+        if any(self._is_reshaped(value) for pair in pairs for value in pair):
             return f"shows what {_names(values)} shows, but one of the two is given another shape in place"
         if any(self._objects.of(r.name) in self._returned and self._is_callers(v) for r, v in pairs):
             return f"shows what {_names(values)} shows, but the caller gets both objects"
@@ -92,6 +93,10 @@ class Substitution:
             or memory.storage_escapes(value)
             or memory.is_input(value)
         )
+
+    def _is_reshaped(self, value: Value) -> bool:
+        """Whether a node may give the very tensor object, under whatever name, another shape or memory."""
+        return self._objects.of(value.name) in self._reshaped
 
     def _is_callers(self, value: Value) -> bool:
         """Whether the caller holds, or comes to hold, the very tensor object."""

@@ -139,6 +139,17 @@ def test_what_may_be_resized_in_place_stays_apart() -> None:
     )
 
 
+def test_what_is_resized_under_another_name_stays_apart() -> None:
+    """An in-place operator returns the object that it wrote; out= resizes it."""
+    body = """%y: f32[2, 3] = aten.sin.default(%x)
+        %a: f32[2, 3] = aten.view.default(%y, [2, 3])
+        %w: f32[2, 3] = aten.neg_.default(%a)
+        %o: f32[1] = aten.mul.out(%z, %z, out=%w)
+        return %y"""
+    why = "shows what %y shows, but one of the two is given another shape in place"
+    refuses(f"{X}; %z: f32[1] = argument 1", body, why)
+
+
 @pytest.mark.parametrize("view", ["aten.detach.default(%y)", "aten.view.default(%y, [2, 3])"])
 def test_where_gradients_flow_a_view_is_part_of_their_graph(view: str) -> None:
     body = f"%y: f32[2, 3] = aten.sin.default(%x)\n%a: f32[2, 3] = {view}\n"
