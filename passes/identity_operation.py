@@ -66,9 +66,10 @@ def _copied(node: Node, draft: Draft) -> tuple[Value, str] | None:
         for law in laws_of(node.op, form):
             operands = {given.get(name) for name in law.operands}
             value = operands.pop()
-            if isinstance(value, Value) and not operands and _applies(law, node, value):
-                if form is not Form.CAST or value.type == node.results[0].type:
-                    return draft.resolve(value), f"{_short(node)} gives back %{value.name}"
+            if not isinstance(value, Value) or operands or not _applies(law, node, value):
+                continue
+            if form is not Form.CAST or value.type == node.results[0].type:
+                return draft.resolve(value), f"{_short(node)} gives back %{value.name}"
     return None
 
 
