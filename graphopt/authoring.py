@@ -11,7 +11,7 @@ from graphopt.ir.graph import Arg, Graph, Mapping, Node, Sequence, Slice, Value,
 from graphopt.ir.laws import Form, Law, has_laws, holds, is_number, kind_of, laws_of
 from graphopt.ir.literal import Lit
 from graphopt.ir.ops import Alias, Effect, effect_of, lookup, operands_commute
-from graphopt.ir.regions import structure_of, written_out
+from graphopt.ir.regions import key_of, written_out
 from graphopt.ir.text import print_node
 from graphopt.ir.types import TensorType
 from graphopt.rules import Match, Rule, Rules
@@ -60,12 +60,12 @@ __all__ = [
     "has_laws",
     "holds",
     "is_number",
+    "key_of",
     "kind_of",
     "laws_of",
     "lookup",
     "operands_commute",
     "print_node",
-    "structure_of",
     "values_in",
     "written_out",
 ]

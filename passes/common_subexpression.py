@@ -6,17 +6,13 @@ from graphopt.authoring import (
     Claim,
     Draft,
     Effect,
-    Graph,
-    Mapping,
     Node,
-    Sequence,
-    Slice,
     Substitution,
     Value,
     effect_of,
+    key_of,
     lookup,
     operands_commute,
-    structure_of,
 )
 
 
@@ -75,21 +71,12 @@ def _merge(node: Node, found: Node, draft: Draft, substitution: Substitution) ->
 def _key(node: Node, draft: Draft, substitution: Substitution | None) -> object:
     """Equal for nodes that compute the same; without `substitution`, whatever was written in between."""
 
+    def of_value(value: Value) -> object:
+        version = 0 if substitution is None else substitution.memory.version(value, node)
+        return draft.resolve(value).name, version
+
     def canonical(arg: Arg) -> object:
-        match arg:
-            case Value():
-                version = 0 if substitution is None else substitution.memory.version(arg, node)
-                return draft.resolve(arg).name, version
-            case Sequence(kind, items):
-                return kind, tuple(map(canonical, items))
-            case Slice(start, stop, step):
-                return "slice", canonical(start), canonical(stop), canonical(step)
-            case Mapping(pairs):
-                return "mapping", tuple((name, canonical(item)) for name, item in pairs)
-            case Graph():
-                return structure_of(arg)
-            case _:
-                return arg
+        return key_of(arg, of_value)
 
     args: tuple[object, ...] = tuple(map(canonical, node.args))
     if operands_commute(node):

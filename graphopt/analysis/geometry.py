@@ -14,6 +14,7 @@ import torch
 from graphopt.ir.graph import Arg, Graph, Node, Sequence, Slice, Value
 from graphopt.ir.literal import Lit
 from graphopt.ir.ops import Alias, Effect, effect_of, lookup
+from graphopt.ir.regions import key_of
 from graphopt.ir.resolve import resolve
 from graphopt.ir.types import TensorType, Type
 
@@ -135,20 +136,18 @@ def _call(node: Node, known: dict[str, Geometry | None]) -> object:
     windows = tuple(replace(shown, root="") for shown in known.values() if shown is not None)
 
     def shape(arg: Arg) -> object:
-        match arg:
-            case Value():
-                return "operand", numbers.get(arg.name)
-            case Sequence(kind, items):
-                return kind, tuple(map(shape, items))
-            case Slice(start, stop, step):
-                return "slice", shape(start), shape(stop), shape(step)
-            case Lit():
-                return arg
-            case _:
-                return id(arg)
+        return key_of(arg, lambda value: ("operand", numbers.get(value.name)))
 
+    devices = tuple(v.type.device for v in node.operands if isinstance(v.type, TensorType))
     types = tuple(value.type for value in node.results)
-    return node.op, tuple(map(shape, node.args)), tuple((n, shape(a)) for n, a in node.kwargs), windows, types
+    return (
+        node.op,
+        tuple(map(shape, node.args)),
+        tuple((n, shape(a)) for n, a in node.kwargs),
+        windows,
+        devices,
+        types,
+    )
 
 
 def _shown(node: Node, tensors: dict[str, torch.Tensor]) -> tuple[_Shown | None, ...]:

@@ -7,24 +7,30 @@ from graphopt.ir.graph import Arg, Graph, Mapping, Node, Slice, Value, replace_v
 from graphopt.ir.graph import Sequence as Operands
 
 
+def key_of(arg: Arg, of_value: Callable[[Value], object]) -> object:
+    """Hashable, and equal for operands that are alike: literals by type and bits, sub-graphs by structure,
+    each value as `of_value` says."""
+    match arg:
+        case Value():
+            return of_value(arg)
+        case Operands(kind, items):
+            return kind, tuple(key_of(item, of_value) for item in items)
+        case Slice(start, stop, step):
+            return "slice", tuple(key_of(item, of_value) for item in (start, stop, step))
+        case Mapping(pairs):
+            return "mapping", tuple((name, key_of(item, of_value)) for name, item in pairs)
+        case Graph():
+            return structure_of(arg)
+        case _:
+            return arg
+
+
 def structure_of(graph: Graph) -> object:
     """Hashable, and equal for graphs that are the same but for names and origins."""
     number = {value.name: i for i, value in enumerate(graph.values)}
 
     def structure(arg: Arg) -> object:
-        match arg:
-            case Value():
-                return "value", number[arg.name]
-            case Operands(kind, items):
-                return kind, tuple(map(structure, items))
-            case Slice(start, stop, step):
-                return "slice", structure(start), structure(stop), structure(step)
-            case Mapping(pairs):
-                return "mapping", tuple((name, structure(item)) for name, item in pairs)
-            case Graph():
-                return structure_of(arg)
-            case _:
-                return arg
+        return key_of(arg, lambda value: ("value", number[value.name]))
 
     return (
         tuple(entry.value.type for entry in graph.inputs),
