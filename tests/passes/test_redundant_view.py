@@ -197,3 +197,17 @@ def test_a_place_in_the_memory_is_no_part_of_the_argument() -> None:
     part = torch.randn(20)[4:].view(4, 4)
     with torch.no_grad():
         assert_same(lambda x: x.as_strided((4, 4), (4, 1), 0) * 3, part, passes=["redundant-view"])
+
+
+def test_a_move_to_another_device_is_no_move_within_one() -> None:
+    """The same call with the operand on the target's device hands it back."""
+    fires(
+        '%x: f32[3] = argument 0; %y: f32[3] on "meta" = argument 1',
+        """%a: f32[3] = aten.to.device(%x, device("cpu"), torch.float32)
+        %b: f32[3] = aten.to.device(%y, device("cpu"), torch.float32)
+        %c: f32[3] = aten.add.Tensor(%a, %b)
+        return %c""",
+        """%b: f32[3] = aten.to.device(%y, device("cpu"), torch.float32)
+        %c: f32[3] = aten.add.Tensor(%x, %b)
+        return %c""",
+    )
