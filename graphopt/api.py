@@ -72,7 +72,9 @@ class Optimized:
         return diff_text(self._record.before, self._record.after)
 
     def invalidate(self) -> None:
-        """Forgets everything computed from the model's state. Lossless passes so far keep nothing."""
+        """Forgets all values that are kept from call to call: for writes into the model's tensors that
+        nothing counts (through `.data` or numpy) and that miss a sample of their elements."""
+        serving_of(self.module).invalidate()
 
     def save(self, path: str | Path) -> None:
         """Writes the optimised program as a `.pt2` file that plain torch loads.

@@ -2,8 +2,10 @@
 
 from typing import Protocol, runtime_checkable
 
+from graphopt.analysis.dependence import Dependence
 from graphopt.analysis.geometry import Geometry, Views
 from graphopt.analysis.gradients import differentiable
+from graphopt.analysis.keeping import choose_kept
 from graphopt.analysis.memory import Memory
 from graphopt.analysis.substitution import Substitution
 from graphopt.draft import Claim, Draft
@@ -35,6 +37,7 @@ __all__ = [
     "Alias",
     "Arg",
     "Claim",
+    "Dependence",
     "Draft",
     "Effect",
     "Form",
@@ -55,6 +58,7 @@ __all__ = [
     "TensorType",
     "Value",
     "Views",
+    "choose_kept",
     "differentiable",
     "effect_of",
     "has_laws",

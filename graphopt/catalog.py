@@ -13,6 +13,7 @@ LOSSLESS = (  # what `passes=None` runs, in this order
     "identity-operation",
     "common-subexpression",
     "dead-code",
+    "derived-parameter",
 )
 
 

@@ -3,10 +3,12 @@
 import enum
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from graphopt.analysis.costs import Costs
 from graphopt.analysis.geometry import Views
 from graphopt.analysis.gradients import differentiable
+from graphopt.analysis.known import known
 from graphopt.analysis.memory import Memory
 from graphopt.analysis.objects import Objects
 from graphopt.analysis.substitution import Substitution
@@ -36,7 +38,8 @@ class Site:
 @dataclass(frozen=True, slots=True)
 class Step:
     """One accepted edit, as a delta: `removed` nodes, `added` ones in front of `before` (the name of the
-    node that made the replaced values), and which value took the place of which."""
+    node that made the replaced values), which value took the place of which, and values that are `kept`
+    from call to call. `spared` nodes stand, and need not run on every call any more."""
 
     number: int
     site: Site
@@ -46,6 +49,8 @@ class Step:
     removed: tuple[Node, ...]
     added: tuple[Node, ...] = ()
     replaced: tuple[tuple[Value, Value], ...] = ()
+    kept: tuple[Value, ...] = ()
+    spared: tuple[Node, ...] = ()
     evidence: str = ""
 
     @property
@@ -83,14 +88,16 @@ def applied(graph: Graph, steps: Iterable[Step], *, checked: bool = False) -> Gr
     added: dict[str, list[Node]] = {}
     values: dict[str, Value] = {}
     inherited: dict[str, list[Node]] = {}  # by value: the nodes whose place it took
+    kept = [*graph.kept]
     for step in steps:
+        kept.extend(value.name for value in step.kept)
         removed.update(node.name for node in step.removed)
         if step.added:
             added.setdefault(step.before, []).extend(step.added)
         values.update((old.name, new) for old, new in step.replaced)
         for _, new in step.replaced:
             inherited.setdefault(new.name, []).extend(step.removed)
-    if not removed:
+    if not removed and len(kept) == len(graph.kept):
         return graph
     final = {name: _last(values, value) for name, value in values.items()}
     for name, gone in [*inherited.items()]:
@@ -105,7 +112,9 @@ def applied(graph: Graph, steps: Iterable[Step], *, checked: bool = False) -> Gr
 
     nodes = tuple(new for node in graph.nodes for new in placed(node))
     outputs = tuple(replace_values(output, final) for output in graph.outputs)
-    return replace(graph, nodes=nodes, outputs=outputs, checked=checked)
+    names = {final[name].name if name in final else name for name in kept}
+    still = tuple(value.name for node in nodes for value in node.results if value.name in names)
+    return replace(graph, nodes=nodes, outputs=outputs, kept=still, checked=checked)
 
 
 def _last(values: Mapping[str, Value], value: Value) -> Value:
@@ -134,7 +143,8 @@ class Draft:
 
     `graph` is the graph as the current pass found it; edits show in the next pass's graph. With
     `gradients`, the result must give the same bits of every gradient too. `denied` sites are left as
-    they are, and after `limit` steps everything is. An edit that is turned down returns False.
+    they are, and after `limit` steps everything is. An edit that is turned down returns False. `costs` tells
+    what a node costs on the machine at hand.
     """
 
     def __init__(
@@ -144,9 +154,11 @@ class Draft:
         *,
         denied: Mapping[Site, str] | None = None,
         limit: int | None = None,
+        costs: Costs | None = None,
     ) -> None:
         self.graph = graph
         self.gradients = gradients
+        self.costs = costs or Costs()
         self.steps: list[Step] = []
         self.missed: list[Missed] = []
         self._denied = denied or {}
@@ -174,17 +186,13 @@ class Draft:
 
     def analysis(self, kind: Callable[[Graph], _Analysis]) -> _Analysis:
         """A pure function of `graph`, computed once for a graph."""
-        known = self.graph.analyses
-        if kind not in known:
-            known[kind] = kind(self.graph)
-        found: _Analysis = known[kind]
-        return found
+        return known(self.graph, kind)
 
     def substitution(self) -> Substitution:
         """What stands against letting values take the place of others, in `graph`."""
         through = self.analysis(differentiable) if self.gradients else frozenset()
-        known = self.analysis(Memory), self.analysis(Views), self.analysis(Objects)
-        return Substitution(self.graph, *known, through)
+        found = self.analysis(Memory), self.analysis(Views), self.analysis(Objects)
+        return Substitution(self.graph, *found, through)
 
     def live(self, node: Node) -> bool:
         """Whether the node still stands."""
@@ -258,7 +266,7 @@ class Draft:
         for old, replacement in pairs:
             self._values[old.name] = replacement
             self._stands_for.setdefault(replacement.name, []).append(old.name)
-        self._take((node,), node, why, evidence, tuple(added), pairs)
+        self._take((node,), node, why, evidence, added=tuple(added), replaced=pairs)
         return True
 
     def merge(self, node: Node, into: Node, why: str, evidence: str = "") -> bool:
@@ -278,7 +286,18 @@ class Draft:
             reader = self._reader(value.name)
             if reader:
                 raise InvalidGraph(f"{reader} reads it", where=f"node {node.name} ({node.op})")
-        self._take((node,), node, why, evidence, (), ())
+        self._take((node,), node, why, evidence)
+        return True
+
+    def keep(self, value: Value, spared: Sequence[Node], why: str, evidence: str = "") -> bool:
+        """Keeps a node's result from call to call; because of it the `spared` nodes, which made it, need
+        not run again. Returns whether the edit was taken. Raises InvalidGraph for an input."""
+        node = self.graph.producer.get(value.name)
+        if node is None:
+            raise InvalidGraph("an input is kept", where=f"%{value.name}")
+        if not self._takes(node):
+            return False
+        self._take((), node, why, evidence, kept=(value,), spared=tuple(spared))
         return True
 
     def _reader(self, name: str) -> str | None:
@@ -305,8 +324,12 @@ class Draft:
             self._start()
         return self.graph
 
+    def denial(self, node: Node) -> str | None:
+        """Why the current pass must leave a node as it is; None where it need not."""
+        return self._denied.get(Site(self._pass_name, node.name))
+
     def _takes(self, node: Node) -> bool:
-        reason = self._denied.get(Site(self._pass_name, node.name))
+        reason = self.denial(node)
         if reason is not None:
             self.miss(node, reason)
         return reason is None and (self._limit is None or len(self.steps) < self._limit)
@@ -322,11 +345,9 @@ class Draft:
         at: Node,
         why: str,
         evidence: str,
-        added: tuple[Node, ...],
-        replaced: tuple[tuple[Value, Value], ...],
+        **delta: Any,
     ) -> None:
         self._removed.update(node.name for node in removed)
         number, site = len(self.steps) + 1, Site(self._pass_name, at.name)
-        self.steps.append(
-            Step(number, site, self._claim, self._finding, why, removed, added, replaced, evidence)
-        )
+        step = Step(number, site, self._claim, self._finding, why, removed, evidence=evidence, **delta)
+        self.steps.append(step)

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from graphopt.analysis.stages import Derivation, stages
+from graphopt.cache.derived import Derived
 from graphopt.errors import InvalidGraph
 from graphopt.guards.places import Path, held, split_path
 from graphopt.ir.graph import (
@@ -15,10 +17,12 @@ from graphopt.ir.graph import (
     Argument,
     Constant,
     Graph,
+    Kept,
     Mapping,
     Node,
     Sequence,
     Slice,
+    Source,
     State,
     Value,
 )
@@ -103,7 +107,8 @@ def emit(
     """A GraphModule with forward's own signature that reads every state tensor from `model` when it runs;
     or, with `state`, takes those of the given paths out of a tuple that is passed before all arguments.
 
-    It checks nothing: the guards of `opt.module` do.
+    It checks nothing: the guards of `opt.module` do. Kept values are fetched by modules `derived_0`, ...,
+    which look whether their sources changed.
     """
     return _Emitter(graph, interface, constants, model, state or {}).emit()
 
@@ -116,12 +121,8 @@ class _Body:
         self.fx = torch.fx.Graph()
         self.nodes: dict[str, torch.fx.Node] = {}
 
-    def write(self, graph: Graph) -> None:
-        """All nodes of the graph, whose inputs are already in `nodes`."""
-        for node in graph.nodes:
-            self._node(node)
-
-    def _node(self, node: Node) -> None:
+    def write(self, node: Node) -> None:
+        """One node, whose operands are in `nodes`."""
         made = self.fx.create_node(
             "call_function",
             resolve(node.op),
@@ -160,16 +161,22 @@ class _Body:
                 return self._region(arg)
 
     def _region(self, graph: Graph) -> torch.fx.Node:
-        module = torch.nn.Module()
-        body = _Body(module)
-        for entry in graph.inputs:
-            body.nodes[entry.value.name] = body.fx.placeholder(entry.value.name)
-        body.write(graph)
-        outputs = tuple(body.arg(output) for output in graph.outputs)
-        body.fx.output(outputs[0] if graph.bare else outputs)
         name = f"region_{sum(1 for key in vars(self.root)['_modules'] if key.startswith('region_'))}"
-        setattr(self.root, name, finished(module, body.fx))
+        setattr(self.root, name, _function(graph))
         return self.fx.get_attr(name)
+
+
+def _function(graph: Graph) -> torch.fx.GraphModule:
+    """A graph as a function of its inputs, in order."""
+    module = torch.nn.Module()
+    body = _Body(module)
+    for entry in graph.inputs:
+        body.nodes[entry.value.name] = body.fx.placeholder(entry.value.name)
+    for node in graph.nodes:
+        body.write(node)
+    outputs = tuple(body.arg(output) for output in graph.outputs)
+    body.fx.output(outputs[0] if graph.bare else outputs)
+    return finished(module, body.fx)
 
 
 def finished(root: torch.nn.Module, graph: torch.fx.Graph) -> torch.fx.GraphModule:
@@ -198,7 +205,8 @@ class _Emitter:
         state: MappingOf[Path, int],
     ) -> None:
         self.state = state
-        self.graph = graph
+        self.stages = stages(graph)
+        self.graph = self.stages.call
         self.interface = interface
         self.constants = constants
         self.model = model
@@ -213,14 +221,34 @@ class _Emitter:
         values = self._parameters()
         leaves = self._leaves(values)
         for entry in self.graph.inputs:
-            node = self._input(entry.source, leaves)
-            if node is not None:
-                self.body.nodes[entry.value.name] = node
-        self.body.write(self.graph)
+            if not isinstance(entry.source, Kept):
+                self.body.nodes[entry.value.name] = self._input(entry.source, leaves)
+        pending = self._derived(list(self.stages.derivations))
+        for node in self.graph.nodes:
+            self.body.write(node)
+            if pending:
+                pending = self._derived(pending)
         outputs = tuple(self.body.arg(output) for output in self.graph.outputs)
         self._state_writes(outputs)
         self.body.fx.output(self._result(values, outputs))
         return finished(self.root, self.body.fx)
+
+    def _derived(self, derivations: list[Derivation]) -> list[Derivation]:
+        """Fetches the kept values whose sizes are known by now; returns the others."""
+        pending = []
+        for derivation in derivations:
+            if not all(size.name in self.body.nodes for size in derivation.sizes):
+                pending.append(derivation)
+                continue
+            sources = [self.body.nodes[entry.value.name] for entry in derivation.graph.inputs]
+            name = f"derived_{derivation.first}"
+            compute = _function(derivation.graph)
+            self.root.add_module(name, Derived(compute, len(sources) - len(derivation.sizes)))
+            made = self.body.fx.call_module(name, tuple(sources))
+            for i, output in enumerate(derivation.graph.outputs):
+                assert isinstance(output, Value)
+                self.body.nodes[output.name] = self.body.fx.call_function(operator.getitem, (made, i))
+        return pending
 
     def _unused(self, name: str) -> str:
         while any(parameter.name == name for parameter in self.interface.parameters):
@@ -267,7 +295,7 @@ class _Emitter:
                 leaves.setdefault(index, self.body.fx.call_function(operator.getitem, (opened, i)))
         return leaves
 
-    def _input(self, source: Any, leaves: dict[int, torch.fx.Node]) -> torch.fx.Node | None:
+    def _input(self, source: Source, leaves: dict[int, torch.fx.Node]) -> torch.fx.Node:
         match source:
             case Argument(index):
                 return leaves[index]

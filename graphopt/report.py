@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from graphopt.analysis.cost import Cost, graph_cost, node_cost
+from graphopt.analysis.stages import stages
 from graphopt.draft import Missed, RolledBack, Step
 from graphopt.ir.graph import Graph, Node
 from graphopt.ir.text import print_node
@@ -14,7 +15,7 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Size:
-    """How big a graph is: nodes (sub-graphs included), FLOPs, bytes moved."""
+    """How big a call of a graph is: nodes (sub-graphs included), FLOPs, bytes moved."""
 
     nodes: int
     flops: int
@@ -22,9 +23,10 @@ class Size:
 
     @classmethod
     def of(cls, graph: Graph) -> "Size":
-        """Counts a graph."""
-        cost = graph_cost(graph)
-        return cls(count_nodes(graph), cost.flops, cost.bytes)
+        """Counts what every call of a graph runs."""
+        call = stages(graph).call
+        cost = graph_cost(call)
+        return cls(count_nodes(call), cost.flops, cost.bytes)
 
 
 def count_nodes(graph: Graph) -> int:
@@ -126,10 +128,10 @@ class Report:
             yield f"  not checked: {line}"
 
     def by_line(self) -> "list[Finding]":
-        """The removed nodes grouped by source line and reason, the largest saving first."""
+        """The nodes that no call runs any more, by source line and reason, the largest saving first."""
         groups: dict[tuple[str, int, str], Finding] = {}
         for step in self.steps:
-            for node in step.removed:
+            for node in (*step.removed, *step.spared):
                 origin = node.origins[0] if node.origins else None
                 file, line, text = (origin.file, origin.line, origin.text) if origin else ("", 0, "")
                 key = file, line, step.finding
@@ -175,6 +177,8 @@ def _step(step: Step) -> dict[str, object]:
         "why": step.why,
         "removed": [{"text": print_node(node), "origins": _origins(node)} for node in step.removed],
         "added": [print_node(node) for node in step.added],
+        "kept": [value.name for value in step.kept],
+        "spared": [print_node(node) for node in step.spared],
         "replaced": {old.name: new.name for old, new in step.replaced},
         "evidence": step.evidence,
     }

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from graphopt.cache.derived import Derived, NotDerived
 from graphopt.capture.conditions import Conditions
 from graphopt.capture.program import Program
 from graphopt.emit import emit, restoring_modes
@@ -31,6 +32,7 @@ class Variant:
         self.training = [(module, module.training) for module in model.modules()]
         self.guard = Guard(program.facts, model, look_of)
         self._model = model
+        self._keeping: list[Derived] = []
         self.graph_module = self._emitted(program.graph)
         training = None if program.training is None else self._emitted(program.training)
         self.run = self._runner(self.graph_module.forward, training and training.forward)
@@ -39,7 +41,9 @@ class Variant:
         self.branches = None if program.conditions is None else _Branches(program, program.conditions, model)
 
     def _emitted(self, graph: Graph, state: dict[Path, int] | None = None) -> torch.fx.GraphModule:
-        return emit(graph, self.program.interface, self.program.constants, self._model, state)
+        made = emit(graph, self.program.interface, self.program.constants, self._model, state)
+        self._keeping += [child for child in made.children() if isinstance(child, Derived)]
+        return made
 
     def _runner(
         self, without: Callable[..., Any], with_gradients: Callable[..., Any] | None
@@ -68,6 +72,11 @@ class Variant:
 
         training = self.program.training
         return self._runner(served(self.program.graph), None if training is None else served(training))
+
+    def invalidate(self) -> None:
+        """Forgets all kept values."""
+        for derived in self._keeping:
+            derived.invalidate()
 
     def holds(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Whether the program serves the call."""
@@ -222,8 +231,17 @@ class Serving:
             return self._in_compiler(args, kwargs)
         for variant in self.variants:
             if variant.holds(args, kwargs):
-                return variant.serve(*args, **kwargs)
+                try:
+                    return variant.serve(*args, **kwargs)
+                except NotDerived:  # it comes before anything else in a call
+                    return self.original(*args, **kwargs)
+        self.invalidate()
         return self._without_variant(args, kwargs)
+
+    def invalidate(self) -> None:
+        """Forgets all kept values: the next call computes them again."""
+        for variant in (*self.variants, *filter(None, (self._retired,))):
+            variant.invalidate()
 
     def _without_variant(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         policy, variants = self.policy, self.variants

@@ -32,7 +32,7 @@ def node_cost(node: Node) -> Cost:
     if any(True for _ in node.regions) or _shares(node):
         return inner
     tensors = [value for value in (*node.operands, *node.results) if isinstance(value.type, TensorType)]
-    moved = sum(map(_bytes, tensors))
+    moved = sum(map(value_bytes, tensors))
     return Cost(_flops(node), moved)
 
 
@@ -72,7 +72,8 @@ def _elements(value: Value) -> int:
     return math.prod(_shape(value))
 
 
-def _bytes(value: Value) -> int:
+def value_bytes(value: Value) -> int:
+    """The bytes of a tensor's elements."""
     assert isinstance(value.type, TensorType)
     return _elements(value) * value.type.dtype.itemsize
 

@@ -65,6 +65,10 @@ class Memory:
         writes = self._writes(value)
         return bool(writes) and writes[-1] > self._position[node.name]
 
+    def storage_written(self, value: Value) -> bool:
+        """Whether any node may write the value's memory."""
+        return bool(self._writes(value))
+
     @property
     def is_written(self) -> bool:
         """Whether any node may write into memory that others see."""

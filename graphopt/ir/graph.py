@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from graphopt.errors import InvalidGraph
 from graphopt.ir.literal import Lit
-from graphopt.ir.types import ListType, NoneType, TensorType, Type
+from graphopt.ir.types import ListType, NoneType, SymType, TensorType, Type
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,14 @@ class Constant:
     name: str
 
 
-Source: TypeAlias = Argument | State | Constant
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An input that an earlier call has computed: the kept value of this number."""
+
+    index: int
+
+
+Source: TypeAlias = Argument | State | Constant | Kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +135,15 @@ class Graph:
     """Inputs, nodes in order of execution, and the flat list of outputs; `bare` where the only output is
     returned as it is and not in a tuple.
 
-    A sub-graph (an operand of a higher-order operator) reads nothing but its own inputs.
+    A sub-graph (an operand of a higher-order operator) reads nothing but its own inputs. `kept` names the
+    tensors that are not computed again on every call: they depend on no element of an argument.
     """
 
     inputs: tuple[Input, ...]
     nodes: tuple[Node, ...]
     outputs: tuple[Arg, ...]
     bare: bool = False
+    kept: tuple[str, ...] = ()
     checked: bool = field(default=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -198,6 +207,7 @@ class Graph:
                 raise InvalidGraph(f"{len(node.results)} results where one was declared", where=where)
             for value in node.results:
                 _define(value, known, where)
+        self._check_kept()
         if self.bare and len(self.outputs) != 1:
             raise InvalidGraph(f"{len(self.outputs)} outputs where one is returned bare", where="output")
         for output in self.outputs:
@@ -205,6 +215,25 @@ class Graph:
                 _known(value, known, "output")
                 if isinstance(value.type, NoneType | ListType):
                     raise InvalidGraph(f"%{value.name} is no tensor or number", where="output")
+
+    def _check_kept(self) -> None:
+        if not self.kept:
+            return
+        moving = {entry.value.name for entry in self.inputs if isinstance(entry.source, Argument)}
+        for node in self.nodes:
+            if any(value.name in moving and not _is_size(value) for value in node.operands):
+                moving.update(value.name for value in node.results)
+        for name in self.kept:
+            if name not in self.producer:
+                raise InvalidGraph(f"%{name} is kept, and no node makes it", where="graph")
+            if name in moving:
+                where = f"node {self.producer[name].name}"
+                raise InvalidGraph(f"%{name} is kept, and depends on an argument", where=where)
+
+
+def _is_size(value: Value) -> bool:
+    """Whether it is a number that the sizes of the arguments determine."""
+    return isinstance(value.type, SymType) and value.type.expr is not None
 
 
 def _define(value: Value, known: dict[str, Value], where: str) -> None:

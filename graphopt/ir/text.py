@@ -8,9 +8,9 @@
       return %a, %t
     }
 
-Strides stand in braces where they are not row-major, a device where it is not the CPU, and a symbolic
-size as `<2*s0>`. A sub-graph that returns one value bare ends in `yield`. The same graph prints the
-same text in every process.
+Strides stand in braces where they are not row-major, a device where it is not the CPU, a symbolic size
+as `<2*s0>`, and `kept` after the type of a value that is kept from call to call. A sub-graph that returns
+one value bare ends in `yield`. The same graph prints the same text in every process.
 """
 
 import ast
@@ -29,6 +29,7 @@ from graphopt.ir.graph import (
     Constant,
     Graph,
     Input,
+    Kept,
     Mapping,
     Node,
     Origin,
@@ -62,8 +63,9 @@ def print_graph(graph: Graph, *, origins: bool = True, indent: str = "") -> str:
     lines = ["graph {"]
     for entry in graph.inputs:
         lines.append(f"{inner}{_defined(entry.value)} = {_source(entry.source)}")
+    kept = frozenset(graph.kept)
     for node in graph.nodes:
-        lines.append(inner + _node(node, origins, inner))
+        lines.append(inner + _node(node, origins, inner, kept))
     outputs = ", ".join(_arg(output, origins, inner) for output in graph.outputs)
     lines.append(f"{inner}{'yield' if graph.bare else 'return'} {outputs}".rstrip())
     lines.append(f"{indent}}}")
@@ -75,8 +77,8 @@ def print_node(node: Node) -> str:
     return _node(node, False, "")
 
 
-def _defined(value: Value) -> str:
-    return f"%{value.name}: {print_type(value.type)}"
+def _defined(value: Value, kept: frozenset[str] = frozenset()) -> str:
+    return f"%{value.name}: {print_type(value.type)}{' kept' if value.name in kept else ''}"
 
 
 def _source(source: Source) -> str:
@@ -87,13 +89,15 @@ def _source(source: Source) -> str:
             return f"{kind} {json.dumps(path)}"
         case Constant(name):
             return f"constant {json.dumps(name)}"
+        case Kept(index):
+            return f"kept {index}"
 
 
-def _node(node: Node, origins: bool, indent: str) -> str:
+def _node(node: Node, origins: bool, indent: str, kept: frozenset[str] = frozenset()) -> str:
     if node.many:
-        left = f"{node.name}: ({', '.join(_defined(value) for value in node.results)})"
+        left = f"{node.name}: ({', '.join(_defined(value, kept) for value in node.results)})"
     else:
-        left = _defined(node.results[0])
+        left = _defined(node.results[0], kept)
     operands = [_arg(arg, origins, indent) for arg in node.args]
     operands += [f"{name}={_arg(arg, origins, indent)}" for name, arg in node.kwargs]
     text = f"{left} = {node.op}({', '.join(operands)})"
@@ -186,6 +190,7 @@ class _Parser:
         self._ahead: list[tuple[str, str, int]] = []
         self.kind, self.token, self._line = next(self._tokens)
         self._values: dict[str, Value] = {}
+        self._kept: list[str] = []
 
     def _split(self, text: str) -> Iterator[tuple[str, str, int]]:
         position, line = 0, 1
@@ -247,7 +252,7 @@ class _Parser:
 
     def graph(self) -> Graph:
         """`graph { ... }`; a sub-graph has values of its own."""
-        outer, self._values = self._values, {}
+        outer, self._values, self._kept = (self._values, self._kept), {}, []
         self._take("graph")
         self._take("{")
         inputs: list[Input] = []
@@ -257,14 +262,15 @@ class _Parser:
             inputs.append(line) if isinstance(line, Input) else nodes.append(line)
         bare = self._next() == "yield"
         outputs = self._list("}", self._arg)
-        self._values = outer
-        return Graph(tuple(inputs), tuple(nodes), tuple(outputs), bare)
+        kept = tuple(self._kept)
+        self._values, self._kept = outer
+        return Graph(tuple(inputs), tuple(nodes), tuple(outputs), bare, kept)
 
     def _definition(self) -> Input | Node:
         if self.kind == "value":
             value = self._defined()
             self._take("=")
-            if self.token in ("argument", "param", "buffer", "attribute", "closure", "constant"):
+            if self.token in ("argument", "param", "buffer", "attribute", "closure", "constant", "kept"):
                 return Input(value, self._source())
             return self._operation(value.name, (value,), many=False)
         name = self._kind("name")
@@ -279,12 +285,17 @@ class _Parser:
         self._take(":")
         value = Value(name, self._type())
         self._values[name] = value
+        if self._at("kept"):
+            self._next()
+            self._kept.append(name)
         return value
 
     def _source(self) -> Source:
         kind = self._next()
         if kind == "argument":
             return Argument(self._integer())
+        if kind == "kept":
+            return Kept(self._integer())
         if kind == "constant":
             return Constant(self._string())
         return State(kind, self._string())
