@@ -1,5 +1,6 @@
 """`optimize()` and `Optimized`: the one front door."""
 
+import contextlib
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import torch
 
 from graphopt.authoring import Pass
+from graphopt.cache.derived import NotDerived
 from graphopt.capture import as_module, capture
 from graphopt.capture.archive import save_program
 from graphopt.capture.tracing import ExportRefused
@@ -178,6 +180,8 @@ def optimize(
     module = OptimizedModule(original, (offer.program,), Policy(on_guard, capture_and_rewrite))
     if not offer.accepted:
         serving_of(module).retire()
+    with contextlib.suppress(NotDerived):  # then the original runs
+        serving_of(module).newest.prepare()
     return Optimized(module, record)
 
 

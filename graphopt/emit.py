@@ -103,14 +103,16 @@ def emit(
     constants: MappingOf[str, torch.Tensor],
     model: torch.nn.Module,
     state: MappingOf[Path, int] | None = None,
+    derived: dict[Derivation, Derived] | None = None,
 ) -> torch.fx.GraphModule:
     """A GraphModule with forward's own signature that reads every state tensor from `model` when it runs;
     or, with `state`, takes those of the given paths out of a tuple that is passed before all arguments.
 
     It checks nothing: the guards of `opt.module` do. Kept values are fetched by modules `derived_0`, ...,
-    which look whether their sources changed.
+    which look whether their sources changed; those in `derived` are used, and new ones noted there.
     """
-    return _Emitter(graph, interface, constants, model, state or {}).emit()
+    found = {} if derived is None else derived
+    return _Emitter(graph, interface, constants, model, state or {}, found).emit()
 
 
 class _Body:
@@ -203,8 +205,10 @@ class _Emitter:
         constants: MappingOf[str, torch.Tensor],
         model: torch.nn.Module,
         state: MappingOf[Path, int],
+        derived: dict[Derivation, Derived],
     ) -> None:
         self.state = state
+        self.derived = derived
         self.stages = stages(graph)
         self.graph = self.stages.call
         self.interface = interface
@@ -242,8 +246,10 @@ class _Emitter:
                 continue
             sources = [self.body.nodes[entry.value.name] for entry in derivation.graph.inputs]
             name = f"derived_{derivation.first}"
-            compute = _function(derivation.graph)
-            self.root.add_module(name, Derived(compute, len(sources) - len(derivation.sizes)))
+            if derivation not in self.derived:
+                tensors = len(sources) - len(derivation.sizes)
+                self.derived[derivation] = Derived(_function(derivation.graph), tensors)
+            self.root.add_module(name, self.derived[derivation])
             made = self.body.fx.call_module(name, tuple(sources))
             for i, output in enumerate(derivation.graph.outputs):
                 assert isinstance(output, Value)

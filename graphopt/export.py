@@ -1,5 +1,6 @@
 """An optimised module as an ExportedProgram, to be saved and loaded by plain torch."""
 
+import contextlib
 import inspect
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -21,6 +22,9 @@ def export_program(module: OptimizedModule) -> torch.export.ExportedProgram:
     symbolic are so in the program, within the same bounds, which the loaded program states and torch does
     not check in full (a size of 1 below a bound of 2).
 
+    Derived values are stored as they are now: the program does not follow a change of their sources, and
+    it gives no gradients for them.
+
     Raises Unsupported where torch.export cannot express it.
     """
     program = serving_of(module).newest.program
@@ -40,7 +44,9 @@ def export_program(module: OptimizedModule) -> torch.export.ExportedProgram:
         bound = inspect.signature(module.forward).bind(*specs, **named_specs)
         shapes = dict(bound.arguments)
     try:
-        exported = torch.export.export(module, args, kwargs, dynamic_shapes=shapes, strict=False)
+        with torch.no_grad() if program.graph.kept else contextlib.nullcontext():
+            serving_of(module).newest.prepare()
+            exported = torch.export.export(module, args, kwargs, dynamic_shapes=shapes, strict=False)
     except Exception as error:
         raise Unsupported(
             f"torch.export cannot express the optimised graph: {str(error).splitlines()[0]}",

@@ -4,10 +4,10 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from graphopt.analysis.cost import Cost, graph_cost, node_cost
+from graphopt.analysis.cost import Cost, graph_cost, node_cost, value_bytes
 from graphopt.analysis.stages import stages
 from graphopt.draft import Missed, RolledBack, Step
-from graphopt.ir.graph import Graph, Node
+from graphopt.ir.graph import Graph, Kept, Node
 from graphopt.ir.text import print_node
 
 SCHEMA = 1
@@ -15,18 +15,22 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Size:
-    """How big a call of a graph is: nodes (sub-graphs included), FLOPs, bytes moved."""
+    """How big a call of a graph is: nodes (sub-graphs included), FLOPs, bytes moved; and how many values,
+    of how many bytes, are kept from call to call."""
 
     nodes: int
     flops: int
     bytes: int
+    kept: int = 0
+    kept_bytes: int = 0
 
     @classmethod
     def of(cls, graph: Graph) -> "Size":
         """Counts what every call of a graph runs."""
         call = stages(graph).call
         cost = graph_cost(call)
-        return cls(count_nodes(call), cost.flops, cost.bytes)
+        kept = [entry.value for entry in call.inputs if isinstance(entry.source, Kept)]
+        return cls(count_nodes(call), cost.flops, cost.bytes, len(kept), sum(map(value_bytes, kept)))
 
 
 def count_nodes(graph: Graph) -> int:
@@ -97,6 +101,11 @@ class Report:
         if free:
             nodes = sum(len(found.nodes) for found in free)
             yield f"and {nodes} nodes that cost next to nothing, such as views, at {len(free)} source lines"
+        if self.after.kept:
+            yield (
+                f"{self.after.kept} values that hold {_mega(self.after.kept_bytes)} MB are kept from call to"
+                " call; a saved program has them stored and does not follow their sources"
+            )
         yield from self.proof()
 
     def findings(self) -> Iterator[str]:

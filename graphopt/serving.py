@@ -10,14 +10,15 @@ from typing import Any
 
 import torch
 
+from graphopt.analysis.stages import Derivation
 from graphopt.cache.derived import Derived, NotDerived
 from graphopt.capture.conditions import Conditions
 from graphopt.capture.program import Program
 from graphopt.emit import emit, restoring_modes
 from graphopt.errors import ExampleRaises, GuardError, Unsupported
 from graphopt.guards import Guard
-from graphopt.guards.places import Path
-from graphopt.ir.graph import Graph
+from graphopt.guards.places import Path, held, split_path
+from graphopt.ir.graph import Constant, Graph, Source, State
 from graphopt.ir.structure import Container, Interface, Leaf, leaf_order
 from graphopt.looks import look_of
 
@@ -32,7 +33,7 @@ class Variant:
         self.training = [(module, module.training) for module in model.modules()]
         self.guard = Guard(program.facts, model, look_of)
         self._model = model
-        self._keeping: list[Derived] = []
+        self._derived: dict[Derivation, Derived] = {}
         self.graph_module = self._emitted(program.graph)
         training = None if program.training is None else self._emitted(program.training)
         self.run = self._runner(self.graph_module.forward, training and training.forward)
@@ -41,9 +42,8 @@ class Variant:
         self.branches = None if program.conditions is None else _Branches(program, program.conditions, model)
 
     def _emitted(self, graph: Graph, state: dict[Path, int] | None = None) -> torch.fx.GraphModule:
-        made = emit(graph, self.program.interface, self.program.constants, self._model, state)
-        self._keeping += [child for child in made.children() if isinstance(child, Derived)]
-        return made
+        program = self.program
+        return emit(graph, program.interface, program.constants, self._model, state, self._derived)
 
     def _runner(
         self, without: Callable[..., Any], with_gradients: Callable[..., Any] | None
@@ -73,9 +73,23 @@ class Variant:
         training = self.program.training
         return self._runner(served(self.program.graph), None if training is None else served(training))
 
+    def prepare(self) -> None:
+        """Computes kept values ahead of a call, for compilers, which take what they find. Raises NotDerived
+        where one cannot be computed."""
+        for derivation, derived in self._derived.items():
+            if not derivation.sizes:
+                derived.prepare([self._owned(entry.source) for entry in derivation.graph.inputs])
+
+    def _owned(self, source: Source) -> torch.Tensor:
+        if isinstance(source, Constant):
+            return self.program.constants[source.name]
+        assert isinstance(source, State)
+        tensor: torch.Tensor = held(self._model, split_path(source.path))
+        return tensor
+
     def invalidate(self) -> None:
         """Forgets all kept values."""
-        for derived in self._keeping:
+        for derived in self._derived.values():
             derived.invalidate()
 
     def holds(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:

@@ -3,6 +3,7 @@
 import copy
 import pickle
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -249,3 +250,47 @@ def test_threads_that_change_and_call_see_their_own_changes() -> None:
     for worker in workers:
         worker.join()
     assert not wrong
+
+
+def test_compiled_code_follows_a_change_of_the_sources() -> None:
+    model, opt = _optimized()
+    computed = _count(opt)
+    compiled = torch.compile(opt.module, fullgraph=True, backend="aot_eager")
+    for change in (None, "data", "fused adamw", None, "load_state_dict assigned", None):
+        before = len(computed)
+        if change is not None:
+            CHANGES[change](model)
+            computed.clear()
+            before = 0
+        for _ in range(2):
+            assert _same(model, compiled)
+        assert len(computed) - before == (change is not None)
+
+
+def _count(opt: graphopt.Optimized) -> list[int]:
+    """Grows by each computation of kept values."""
+    counted: list[int] = []
+    for child in opt.graph_module.children():
+        if isinstance(child, Derived):
+            child._compute.register_forward_hook(lambda *_: counted.append(1))  # type: ignore[attr-defined]
+    return counted
+
+
+def test_a_model_compiled_elsewhere_is_still_served() -> None:
+    model, opt = _optimized()
+    torch.compile(model, backend="aot_eager")(torch.rand(2, 256))
+    computed = _count(opt)
+    assert _same(model, opt) and _same(model, opt)
+    assert not computed
+    assert graphopt.module.serving_of(opt.module).violation((torch.rand(2, 256),), {}) == ""
+
+
+def test_a_saved_program_stores_what_is_derived(tmp_path: Path) -> None:
+    model, opt = _optimized()
+    model.a.weight.data.mul_(2)
+    opt.save(tmp_path / "x.pt2")
+    loaded = torch.export.load(tmp_path / "x.pt2").module()
+    assert _same(model, loaded)
+    operators = [node.target for node in loaded.graph.nodes if node.op == "call_function"]
+    assert torch.ops.aten.matmul.default not in operators
+    assert "stored" in str(opt.report)

@@ -8,7 +8,7 @@ from graphopt.analysis.known import known
 from graphopt.ir.graph import Argument, Graph, Input, Kept, Node, Value, values_in
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Derivation:
     """Computes some kept values: `graph` from state and constants, and from `sizes`, its arguments in
     order. `first` is the number of the first one among all that are kept."""

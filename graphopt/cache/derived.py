@@ -1,6 +1,8 @@
 """Values that depend on the model's state alone: computed once, and again where a source changed."""
 
-from collections.abc import Callable
+import itertools
+import weakref
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +30,9 @@ class Derived(torch.nn.Module):
 
     `compute` makes them. What it returns is the same objects until a source changes; nobody may write
     into them.
+
+    A compiler cannot follow the look at the sources. What it compiles reads the values from `slots`, which
+    the operator `graphopt::renew` brings up to date in each run; an exported program takes them as they are.
     """
 
     def __init__(self, compute: Callable[..., tuple[torch.Tensor, ...]], tensors: int) -> None:
@@ -35,23 +40,36 @@ class Derived(torch.nn.Module):
         self._compute = compute
         self._tensors = tensors
         self._entries: dict[tuple[int, ...], _Entry] = {}
+        self._enroll()
+
+    def _enroll(self) -> None:
+        self.slots: tuple[torch.Tensor, ...] = ()
+        self._slots_watch: Watch | None = None
+        self._number = next(_numbers)
+        _instances[self._number] = self
 
     def forward(self, *sources: Any) -> tuple[torch.Tensor, ...]:
         """The values. Raises NotDerived where they cannot be computed."""
         if torch.compiler.is_compiling():
-            return self._compute(*sources)
+            return self._compiled(sources)
         tensors, sizes = sources[: self._tensors], sources[self._tensors :]
         entry = self._entries.get(sizes)
         if entry is not None and entry.watch.unchanged(tensors):
             return entry.values
         return self._renewed(tensors, sizes)
 
+    def _compiled(self, sources: tuple[Any, ...]) -> tuple[torch.Tensor, ...]:
+        if not self.slots or len(sources) > self._tensors:
+            return self._compute(*sources)
+        if not torch.compiler.is_exporting():
+            torch.ops.graphopt.renew(self._number, list(sources), list(self.slots))
+        return self.slots
+
     def _renewed(self, tensors: tuple[Any, ...], sizes: tuple[int, ...]) -> tuple[torch.Tensor, ...]:
         self._entries.pop(sizes, None)  # its memory first
         watch = Watch(tensors) if all(map(is_watchable, tensors)) else None
         try:
-            with torch.inference_mode(False), torch.no_grad():
-                values = self._compute(*tensors, *sizes)
+            values = self._values(*tensors, *sizes)
         except Exception as error:
             raise NotDerived(
                 f"a value that depends on parameters alone cannot be computed: {error}",
@@ -61,21 +79,59 @@ class Derived(torch.nn.Module):
             while len(self._entries) >= MAX_SIZES:
                 self._entries.pop(next(iter(self._entries)), None)
             self._entries[sizes] = _Entry(watch, values)
+            if not self.slots and not sizes:
+                self.slots, self._slots_watch = values, watch
         return values
 
+    def _values(self, *sources: Any) -> tuple[torch.Tensor, ...]:
+        with torch.inference_mode(False), torch.no_grad():
+            return self._compute(*sources)
+
+    def prepare(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Computes the values ahead of a call, and for compilers. Raises NotDerived where it cannot."""
+        self.forward(*tensors)
+        self.renew(tensors, self.slots)
+
+    def renew(self, tensors: Sequence[torch.Tensor], slots: Sequence[torch.Tensor]) -> None:
+        """Brings the values that compiled code reads up to date."""
+        if not slots:
+            return
+        watch = self._slots_watch
+        if watch is not None and watch.unchanged(tensors):
+            return
+        self._slots_watch = Watch(tensors) if all(map(is_watchable, tensors)) else None
+        for slot, value in zip(slots, self._values(*tensors), strict=True):
+            slot.copy_(value)
+
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_entries": {}}  # a copy meets other tensors
+        return {**vars(self), "_entries": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._enroll()  # a copy meets other tensors
 
     def invalidate(self) -> None:
         """Forgets all values."""
         self._entries = {}
+        self._slots_watch = None
 
     @property
     def bytes(self) -> int:
         """The memory that the values hold."""
-        memory = {
-            value.untyped_storage().data_ptr(): value.untyped_storage().nbytes()
-            for entry in list(self._entries.values())
-            for value in entry.values
-        }
-        return sum(memory.values())
+        held = [value for entry in list(self._entries.values()) for value in entry.values]
+        storages = [value.untyped_storage() for value in (*held, *self.slots)]
+        return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+
+
+_numbers = itertools.count()
+_instances: "weakref.WeakValueDictionary[int, Derived]" = weakref.WeakValueDictionary()
+
+
+@torch.library.custom_op("graphopt::renew", mutates_args=("slots",))
+def _renew(number: int, sources: list[torch.Tensor], slots: list[torch.Tensor]) -> None:
+    _instances[number].renew(sources, slots)
+
+
+@_renew.register_fake
+def _(number: int, sources: list[torch.Tensor], slots: list[torch.Tensor]) -> None:
+    return None

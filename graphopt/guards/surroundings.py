@@ -5,6 +5,7 @@ The common case runs as a few C loops and straight-line code.
 
 from collections.abc import Iterable
 from itertools import chain
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -21,8 +22,8 @@ from graphopt.guards.state import Looks, OwnedState
 def _sized(model: torch.nn.Module) -> Iterable[Any]:
     """The containers that forward can see grow: attributes of modules and objects, lists, dictionaries."""
     for path, thing in reachable(model):
-        if any(name.startswith("_") for name in path):
-            continue
+        if any(name.startswith("_") for name in path) or isinstance(thing, ModuleType):
+            continue  # a namespace grows by every import
         if isinstance(thing, torch.nn.Module):
             yield from (vars(thing), thing._parameters, thing._buffers)
             if not thing._modules:  # else each child is compared
@@ -136,8 +137,7 @@ class Surroundings:
             assert self._fixed is not None
             return (
                 self._hooks.hold()
-                and not any(self._empty)
-                and list(map(len, self._sized)) == self._sizes
+                and ((not any(self._empty) and list(map(len, self._sized)) == self._sizes) or self._marked())
                 and list(map(type, self._modules)) == self._classes
                 and self._fixed.hold()
                 and list(chain.from_iterable(self._children)) == self._order
@@ -148,6 +148,15 @@ class Surroundings:
         except (KeyError, IndexError, AttributeError):
             self._missing = "something that was there at capture"
             return False
+
+    def _marked(self) -> bool:
+        """Whether containers have grown by torch's own marks alone (torch.compile leaves them on tensors);
+        these count from then on."""
+        sized, sizes = [*self._sized, *self._empty], [*self._sizes, *(0 for _ in self._empty)]
+        if [len(one) - sum(map(_is_mark, one)) for one in sized] != sizes:
+            return False
+        self._sized, self._sizes, self._empty = sized, list(map(len, sized)), []
+        return True
 
     @property
     def tensors(self) -> tuple[torch.Tensor, ...]:
@@ -199,3 +208,7 @@ class Surroundings:
 
 
 _BUILT_IN = (dict, list)  # empty where they are false
+
+
+def _is_mark(key: object) -> bool:
+    return isinstance(key, str) and (key.startswith("_dynamo_") or key == "_is_torch_compile")
