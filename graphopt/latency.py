@@ -123,7 +123,7 @@ def compare(
     device: an accelerator that they work on; it is waited for.
     threads: torch's number of threads meanwhile; None leaves it.
     """
-    with _quiet(threads):
+    with quiet(threads):
         both = (first, second)
         clock = clock or _clock(both, device)
         started = clock.wall()
@@ -225,7 +225,7 @@ def _synchronised(device: torch.device) -> Clock:
 
 
 @contextmanager
-def _quiet(threads: int | None) -> Iterator[None]:
+def quiet(threads: int | None) -> Iterator[None]:
     """No garbage collection meanwhile, and a number of threads; both as before afterwards."""
     collected, before = gc.isenabled(), torch.get_num_threads()
     gc.disable()

@@ -7,7 +7,7 @@ import torch
 
 from graphopt.analysis.contractions import products
 from graphopt.analysis.sizes import Sizes
-from graphopt.ir.graph import Graph, Node
+from graphopt.ir.graph import Graph, Node, Value
 from graphopt.ir.ops import Alias, Effect, effect_of, lookup
 from graphopt.ir.types import TensorType
 
@@ -51,7 +51,7 @@ def hands_on(node: Node, sizes: Sizes = _ONES) -> bool:
         return False
     if any(operand.type == node.results[0].type for operand in node.operands):
         return True
-    return node.op in _RESHAPES and _viewable(node, sizes)
+    return node.op in _RESHAPES and viewable(node.operands[0], sizes.shape(node.results[0]), sizes)
 
 
 _RESHAPES = frozenset(
@@ -60,12 +60,13 @@ _RESHAPES = frozenset(
 )
 
 
-def _viewable(node: Node, sizes: Sizes) -> bool:
-    kind, shape = node.operands[0].type, sizes.shape(node.results[0])
+def viewable(value: Value, shape: tuple[int, ...], sizes: Sizes) -> bool:
+    """Whether a tensor can be seen in another shape without a copy."""
+    kind = value.type
     if not isinstance(kind, TensorType) or kind.strides is None:
         return False
     strides = tuple(map(sizes.number, kind.strides))
-    operand = torch.empty_strided(sizes.shape(node.operands[0]), strides, dtype=kind.dtype, device="meta")
+    operand = torch.empty_strided(sizes.shape(value), strides, dtype=kind.dtype, device="meta")
     try:
         operand.view(shape)
     except RuntimeError:
