@@ -92,7 +92,7 @@ def _between(axis: tuple[float, ...], size: float) -> tuple[tuple[int, float], .
 class Profile:
     """The speed of one machine with one version of torch and one number of threads.
 
-    `tables` go by kind of work (see graphopt.calibrate); `ratios`, by dtype and kind of work, are how many
+    `tables` go by kind of work (see graphopt.workloads); `ratios`, by dtype and kind of work, are how many
     times as long as float32 another dtype takes; `read` is the seconds that a byte takes longer out of
     memory, `fresh` those to get a byte of it, and `cache` the bytes that need not come from there. `switch`
     is how many times the seconds of the smallest work an operator takes on top: what was measured is one
@@ -181,10 +181,11 @@ KINDS: Mapping[str, int] = {
     "number": 0, "view": 0,
     "linear": 3, "bmm": 4, "attention": 3, "convolution": 3, "pointwise_convolution": 3, "depthwise": 1,
     "lstm": 3, "pointwise": 1, "broadcast": 1, "strided": 1, "copy": 1, "transpose": 1, "fill": 1, "rows": 1,
+    "pad": 1, "batch_norm": 1,
     "compare": 1, "exp": 1, "tanh": 1, "gelu": 1, "erf": 1, "log": 1, "pow": 1, "sin": 1, "scan": 1,
     "pool": 1, "gather": 1, "sort": 1, "random": 1, "softmax": 2, "norm": 2, "reduce": 2,
 }  # fmt: skip
-"""The kinds of work, and how many sizes the seconds of each depend on (see graphopt.calibrate)."""
+"""The kinds of work, and how many sizes the seconds of each depend on (see graphopt.workloads)."""
 
 
 def _key(machine: str, version: str, threads: int) -> str:

@@ -8,9 +8,10 @@ import torch
 from click.testing import CliRunner
 
 from graphopt import calibrate as calibration
-from graphopt.calibrate import COMPARED, WORK, calibrate
+from graphopt.calibrate import calibrate
 from graphopt.cli import main
 from graphopt.profile import KINDS, Profile, load, store
+from graphopt.workloads import COMPARED, WORK, Call
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Calls instead of measuring, and notes torch's threads."""
     threads: list[int] = []
 
-    def seconds(call: calibration.Call, clock: object) -> float:
+    def seconds(call: Call, clock: object) -> float:
         threads.append(torch.get_num_threads())
         return 1e-6
 

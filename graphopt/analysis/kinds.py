@@ -3,23 +3,25 @@
 _NAMES = {
     # Some instructions an element: what counts are the bytes.
     "pointwise": """
-        __and__ __lshift__ __or__ __rshift__ __xor__ _native_batch_norm_legit _to_copy abs add addr
-        batch_norm bitwise_and bitwise_left_shift bitwise_not bitwise_or bitwise_right_shift
-        bitwise_xor ceil celu clamp clamp_max clamp_min clip conj_physical deg2rad dist div divide
-        dropout elu floor frac hardshrink hardsigmoid hardswish hardtanh huber_loss kron l1_loss
-        leaky_relu lerp lift maximum minimum mse_loss mul nan_to_num native_batch_norm neg outer
-        positive prelu rad2deg reciprocal relu relu6 round rsub selu sgn sign smooth_l1_loss
-        softshrink square sub subtract threshold to true_divide type_as where""",
+        __and__ __lshift__ __or__ __rshift__ __xor__ _to_copy abs add addr bitwise_and
+        bitwise_left_shift bitwise_not bitwise_or bitwise_right_shift bitwise_xor ceil celu clamp
+        clamp_max clamp_min clip conj_physical deg2rad dist div divide dropout elu floor frac
+        hardshrink hardsigmoid hardswish hardtanh huber_loss kron l1_loss leaky_relu lerp lift
+        maximum minimum mse_loss mul nan_to_num neg outer positive prelu rad2deg reciprocal relu
+        relu6 round rsub selu sgn sign smooth_l1_loss softshrink square sub subtract threshold to
+        true_divide type_as where""",
     "compare": """
         addcdiv addcmul complex copysign eq ge gt heaviside isclose isinf isnan isneginf isposinf le
         logical_and logical_not logical_or logical_xor lt masked_fill ne rsqrt signbit sqrt trunc""",
     "copy": """
         _unsafe_view alias_copy atleast_1d atleast_2d atleast_3d block_diag broadcast_tensors
-        cartesian_prod cat channel_shuffle clone col2im column_stack constant_pad_nd contiguous copy
-        detach_copy diag_embed dstack expand_copy flatten flip fliplr flipud hstack im2col
-        lift_fresh_copy meshgrid narrow_copy pad permute_copy pixel_shuffle pixel_unshuffle ravel
-        reshape reshape_as roll rot90 select_scatter slice_scatter split_with_sizes_copy stack
-        t_copy tile transpose_copy unfold_copy unsqueeze_copy view_copy vstack""",
+        cartesian_prod cat channel_shuffle clone col2im column_stack contiguous copy detach_copy
+        diag_embed dstack expand_copy flatten flip fliplr flipud hstack im2col lift_fresh_copy
+        meshgrid narrow_copy permute_copy pixel_shuffle pixel_unshuffle ravel reshape reshape_as
+        roll rot90 select_scatter slice_scatter split_with_sizes_copy stack t_copy tile
+        transpose_copy unfold_copy unsqueeze_copy view_copy vstack""",
+    "pad": "constant_pad_nd pad",
+    "batch_norm": "_native_batch_norm_legit batch_norm native_batch_norm",
     "transpose": "repeat repeat_interleave tril triu",
     "fill": """
         arange bartlett_window blackman_window empty empty_like eye fill full full_like
@@ -32,10 +34,12 @@ _NAMES = {
         binary_cross_entropy_with_logits cosh erf erfc erfinv i0 i1 isfinite log_sigmoid logaddexp
         sinh softplus special_erfcx special_ndtr""",
     "log": "log log10 log1p log2 xlogy",
-    "pow": "atan2 float_power floor_divide fmax fmin fmod hypot ldexp polar pow remainder sinc",
+    "pow": """
+        atan2 float_power floor_divide fmax fmin fmod hypot ldexp polar pow remainder sinc""",
     "sin": "acos asin cos sin tan",
     "softmax": "_safe_softmax cross_entropy_loss log_softmax logsumexp nll_loss_nd softmax",
-    "norm": "cosine_similarity group_norm instance_norm layer_norm native_layer_norm rms_norm",
+    "norm": """
+        cosine_similarity group_norm instance_norm layer_norm native_layer_norm rms_norm""",
     "reduce": """
         adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d amax amin aminmax equal
         linalg_norm linalg_vector_norm max mean min nansum norm prod sum sum_to_size trace""",

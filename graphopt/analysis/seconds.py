@@ -19,7 +19,9 @@ from graphopt.profile import FRESH, Profile
 
 _ONES = Sizes()
 _NONE: frozenset[str] = frozenset()
-_BY_BYTES = frozenset({"pointwise", "broadcast", "strided", "copy", "transpose", "fill", "rows"})
+_BY_BYTES = frozenset(
+    ("pointwise", "broadcast", "strided", "copy", "transpose", "fill", "rows", "pad", "batch_norm")
+)
 _PAIRED = frozenset({"softmax", "norm", "reduce"})  # by rows and columns
 _LIKE = {"broadcast": "pointwise", "strided": "pointwise", "depthwise": "convolution"}  # in their ratios
 _HEAD = 64  # the width that attention is measured at
