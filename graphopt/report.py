@@ -4,7 +4,8 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from graphopt.analysis.cost import Cost, graph_cost, node_cost, value_bytes
+from graphopt.analysis.cost import Cost, graph_cost, node_cost
+from graphopt.analysis.sizes import Sizes
 from graphopt.analysis.stages import stages
 from graphopt.draft import Missed, RolledBack, Step
 from graphopt.ir.graph import Graph, Kept, Node
@@ -30,7 +31,7 @@ class Size:
         call = stages(graph).call
         cost = graph_cost(call)
         kept = [entry.value for entry in call.inputs if isinstance(entry.source, Kept)]
-        return cls(count_nodes(call), cost.flops, cost.bytes, len(kept), sum(map(value_bytes, kept)))
+        return cls(count_nodes(call), cost.flops, cost.bytes, len(kept), sum(map(Sizes().bytes, kept)))
 
 
 def count_nodes(graph: Graph) -> int:

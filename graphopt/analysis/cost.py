@@ -3,16 +3,21 @@
 import math
 from dataclasses import dataclass
 
-import sympy
+import torch
 
+from graphopt.analysis.contractions import products
+from graphopt.analysis.sizes import Sizes
 from graphopt.ir.graph import Graph, Node, Value
 from graphopt.ir.ops import Alias, Effect, effect_of, lookup
-from graphopt.ir.types import Dim, TensorType
+from graphopt.ir.types import TensorType
+
+_ONES = Sizes()
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """FLOPs (a multiply-add counts two) and bytes read and written. A symbolic size counts as 1."""
+    """FLOPs (a multiply-add counts two) and bytes read and written. A symbolic size counts as 1 where no
+    number is given for it."""
 
     flops: int = 0
     bytes: int = 0
@@ -21,62 +26,56 @@ class Cost:
         return Cost(self.flops + other.flops, self.bytes + other.bytes)
 
 
-def graph_cost(graph: Graph) -> Cost:
+def graph_cost(graph: Graph, sizes: Sizes = _ONES) -> Cost:
     """The sum over all nodes, sub-graphs included."""
-    return sum((node_cost(node) for node in graph.nodes), Cost())
+    return sum((node_cost(node, sizes) for node in graph.nodes), Cost())
 
 
-def node_cost(node: Node) -> Cost:
+def node_cost(node: Node, sizes: Sizes = _ONES) -> Cost:
     """The cost of one node; a view costs nothing, nor does what hands its operand on as it is."""
-    inner = sum((graph_cost(region) for region in node.regions), Cost())
-    if any(True for _ in node.regions) or _shares(node):
+    inner = sum((graph_cost(region, sizes) for region in node.regions), Cost())
+    if any(True for _ in node.regions) or hands_on(node, sizes):
         return inner
     tensors = [value for value in (*node.operands, *node.results) if isinstance(value.type, TensorType)]
-    moved = sum(map(value_bytes, tensors))
-    return Cost(_flops(node), moved)
+    return Cost(_flops(node, sizes), sum(map(sizes.bytes, tensors)))
 
 
-def _shares(node: Node) -> bool:
-    """Whether the results are the operands' own memory: always for views, and for operators that copy
-    only where they must (contiguous, to, dropout in eval) if the result looks like the operand."""
-    alias = lookup(node.op).alias
-    if alias is not Alias.MAY or effect_of(node) is Effect.OPAQUE:
-        return alias is Alias.VIEW
-    return any(operand.type == node.results[0].type for operand in node.operands) if node.results else False
+def hands_on(node: Node, sizes: Sizes = _ONES) -> bool:
+    """Whether the results are the operands' own memory, so that no element is touched: always for views,
+    and for operators that copy only where they must (contiguous, to, dropout in eval, reshape) if the
+    operand will do."""
+    alias, effect = lookup(node.op).alias, effect_of(node)
+    if alias is Alias.VIEW:
+        return effect is not Effect.WRITES
+    if alias is Alias.FRESH or effect in (Effect.OPAQUE, Effect.WRITES) or not node.results:
+        return False
+    if any(operand.type == node.results[0].type for operand in node.operands):
+        return True
+    return node.op in _RESHAPES and viewable(node.operands[0], sizes.shape(node.results[0]), sizes)
 
 
-def _flops(node: Node) -> int:
-    results = [value for value in node.results if isinstance(value.type, TensorType)]
-    made = sum(map(_elements, results))
-    name = node.op.split(".")[1] if node.op.startswith("aten.") else ""
-    shapes = [_shape(v) for v in node.operands if isinstance(v.type, TensorType)]
-    match name:
-        case "mm" | "bmm" | "matmul" | "mv" | "dot" | "linear" | "inner":
-            return 2 * made * shapes[0][-1] if shapes and shapes[0] else made
-        case "addmm" | "baddbmm" | "addmv" | "addbmm":
-            return 2 * made * shapes[1][-1]
-        case "conv1d" | "conv2d" | "conv3d" | "convolution":
-            return 2 * made * math.prod(shapes[1][1:])
-        case "scaled_dot_product_attention":
-            return 2 * made * shapes[1][-2] + 2 * math.prod(shapes[0]) * shapes[1][-2]
-        case _:
-            return made
+_RESHAPES = frozenset(
+    f"aten.{name}"
+    for name in ("reshape.default", "reshape_as.default", "flatten.using_ints", "ravel.default")
+)
 
 
-def _shape(value: Value) -> tuple[int, ...]:
-    assert isinstance(value.type, TensorType)
-    return tuple(_size(dim) for dim in value.type.shape)
+def viewable(value: Value, shape: tuple[int, ...], sizes: Sizes) -> bool:
+    """Whether a tensor can be seen in another shape without a copy."""
+    kind = value.type
+    if not isinstance(kind, TensorType) or kind.strides is None:
+        return False
+    strides = tuple(map(sizes.number, kind.strides))
+    operand = torch.empty_strided(sizes.shape(value), strides, dtype=kind.dtype, device="meta")
+    try:
+        operand.view(shape)
+    except RuntimeError:
+        return False
+    return True
 
 
-def _elements(value: Value) -> int:
-    return math.prod(_shape(value))
-
-
-def value_bytes(value: Value) -> int:
-    """The bytes of a tensor's elements."""
-    assert isinstance(value.type, TensorType)
-    return _elements(value) * value.type.dtype.itemsize
-
-
-def _size(dim: Dim) -> int:
-    return 1 if isinstance(dim, sympy.Expr) else dim
+def _flops(node: Node, sizes: Sizes) -> int:
+    found = products(node, sizes)
+    if found:
+        return sum(product.flops for product in found)
+    return sum(math.prod(sizes.shape(v)) for v in node.results if isinstance(v.type, TensorType))

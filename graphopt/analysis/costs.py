@@ -1,20 +1,24 @@
 """What nodes and values cost on one machine, for the passes that weigh one way against another."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from graphopt.analysis.cost import node_cost, value_bytes
+from graphopt.analysis.seconds import node_seconds
+from graphopt.analysis.sizes import Sizes
 from graphopt.ir.graph import Node, Value
+from graphopt.profile import Profile, default
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Seconds of a node and bytes of a value."""
+    """Seconds of a node and bytes of a value, with numbers for symbolic sizes."""
+
+    profile: Profile = field(default_factory=default)
+    sizes: Sizes = field(default_factory=Sizes)
 
     def seconds(self, node: Node) -> float:
         """What running the node takes."""
-        cost = node_cost(node)
-        return 2e-6 + cost.flops / 4e10 + cost.bytes / 1e10
+        return node_seconds(node, self.profile, self.sizes)
 
     def bytes(self, value: Value) -> int:
         """The memory that a tensor takes."""
-        return value_bytes(value)
+        return self.sizes.bytes(value)

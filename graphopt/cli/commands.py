@@ -11,12 +11,14 @@ from typing import Any, TypeVar
 import click
 
 from graphopt.api import Optimized, optimize
+from graphopt.calibrate import calibrate
 from graphopt.catalog import LOSSLESS, load, names
 from graphopt.cli.models import Example, Other, Usage, check_place
 from graphopt.cli.models import load as load_model
 from graphopt.diff import diff_text
 from graphopt.draft import Claim
 from graphopt.errors import Error, PassError, Unsupported
+from graphopt.profile import store
 from graphopt.report import SCHEMA
 from graphopt.verify.verifier import Budget, Verifier
 
@@ -172,6 +174,28 @@ def passes_command(as_json: bool) -> None:
             _print("\n".join(f"    {line}" for line in str(row["summary"]).splitlines()))
 
 
+@main.command("calibrate")
+@click.option("--threads", type=click.IntRange(1), help="That torch computes with; its own by default.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with a schema version.")
+def calibrate_command(threads: int | None, quiet: bool, as_json: bool) -> None:
+    """Measures this machine for the cost model, in some seconds, and keeps the profile for later runs."""
+    with _reporting():
+        profile = calibrate(
+            threads, lambda text: None if quiet else click.echo(f"graphopt: {text}", err=True)
+        )
+        try:
+            path = str(store(profile))
+        except OSError as error:
+            raise Usage(
+                f"the profile cannot be kept: {error}", remedy="set XDG_CACHE_HOME to a folder to write to"
+            ) from error
+        if as_json:
+            _print(json.dumps({"schema": SCHEMA, "path": path, "profile": json.loads(profile.to_json())}))
+        else:
+            _print("\n".join([*profile.summary(), path]))
+
+
 def _optimized(
     example: Example,
     verify: bool,
@@ -183,10 +207,6 @@ def _optimized(
     captured: bool = False,
     **_: Any,
 ) -> Optimized:
-    def progress(text: str) -> None:
-        if not quiet:
-            click.echo(f"graphopt: {text}", err=True)
-
     return optimize(
         example.model,
         example.args,
@@ -195,8 +215,12 @@ def _optimized(
         verify=verify,
         seed=seed,
         time_budget_s=time_budget,
-        progress=progress,
+        progress=_progress(quiet),
     )
+
+
+def _progress(quiet: bool) -> Callable[[str], None]:
+    return lambda text: None if quiet else click.echo(f"graphopt: {text}", err=True)
 
 
 def _budget(options: dict[str, Any]) -> Budget:

@@ -13,6 +13,9 @@ LINES = {
     "%r: f32[2, 3] = aten.contiguous.default(%x)": Cost(0, 0),
     "%r: f32[3, 2] = aten.contiguous.default(%t)": Cost(6, 4 * 12),
     "%r: f64[2, 3] = aten.to.dtype(%x, torch.float64)": Cost(6, 6 * 4 + 6 * 8),
+    "%r: f32[3, 2] = aten.reshape.default(%x, [3, 2])": Cost(0, 0),
+    "%r: f32[6] = aten.reshape.default(%t, [6])": Cost(6, 4 * 12),
+    "%r: f32[2, 3] = aten.add_.Tensor(%x, %x)": Cost(6, 4 * 18),
     "%r: f32[2, 3] = aten.dropout.default(%x, 0.5, False)": Cost(0, 0),
 }
 
