@@ -72,9 +72,9 @@ def _run(one: Pass, draft: Draft) -> None:
         one.run(draft)
         draft.finish()
     except Exception as error:
-        where = error.where if isinstance(error, Error) else ""
+        said, where = (error.what, error.where) if isinstance(error, Error) else (error, "")
         raise PassError(
-            f"the pass {one.name} failed: {type(error).__name__}: {error}",
+            f"the pass {one.name} failed: {type(error).__name__}: {said}",
             remedy="leave it out of `passes`, or report it to its author",
             where=where,
         ) from error
