@@ -168,6 +168,7 @@ def optimize(
             equivalent=verification.equivalent,
             accepted=verification.equivalent is not False,
             passes=tuple(one.name for one in chosen),
+            notes=made.notes,
         )
         return Offer(made.program, record.report.accepted)
 

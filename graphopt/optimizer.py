@@ -31,6 +31,7 @@ class Rewriting:
     missed: tuple[Missed, ...]
     verification: Verification
     rolled_back: tuple[RolledBack, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass
@@ -64,8 +65,9 @@ def rewrite(
         outcomes = {gradients: rewrites.outcome(gradients) for gradients in (False, True)}
         made = _assembled(program, outcomes[False].graph, outcomes[True].graph)
         kept = outcomes[False]
+        notes = tuple(dict.fromkeys(note for outcome in outcomes.values() for note in outcome.notes))
         if verifier is None:
-            return Rewriting(made, kept.steps, kept.missed, Verification(None))
+            return Rewriting(made, kept.steps, kept.missed, Verification(None), notes=notes)
         progress("verify")
         judge = _Judge(program, verifier)
         every = [*kept.steps, *outcomes[True].steps]
@@ -77,7 +79,7 @@ def rewrite(
             progress(f"bisect: {failed.name}")
             guilty = _guilty(judge, program, outcomes, failed)
         if guilty is None:
-            return Rewriting(made, kept.steps, kept.missed, verification, tuple(rolled_back))
+            return Rewriting(made, kept.steps, kept.missed, verification, tuple(rolled_back), notes)
         reason = f"rolled back, for it changed the {_subject(failed)}: {verification.difference}"
         rolled_back.append(RolledBack(guilty, reason))
         for denied in rewrites.denied.values():

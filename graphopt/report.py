@@ -24,12 +24,7 @@ class Size:
     def of(cls, graph: Graph) -> "Size":
         """Counts a graph."""
         cost = graph_cost(graph)
-        return cls(count_nodes(graph), cost.flops, cost.bytes)
-
-
-def count_nodes(graph: Graph) -> int:
-    """Nodes, those of sub-graphs included."""
-    return sum(1 + sum(map(count_nodes, node.regions)) for node in graph.nodes)
+        return cls(graph.size, cost.flops, cost.bytes)
 
 
 @dataclass(frozen=True)
@@ -37,8 +32,8 @@ class Report:
     """The result of one `optimize()`.
 
     `rolled_back` are steps that a check found guilty. `equivalent` is None where it was not checked.
-    `unchecked` says what was not, and why. `accepted` tells whether `opt.module` runs the emitted graph:
-    False brings the original back.
+    `unchecked` says what was not, and why; `notes` what else went otherwise than it should. `accepted`
+    tells whether `opt.module` runs the emitted graph: False brings the original back.
     """
 
     before: Size
@@ -52,6 +47,7 @@ class Report:
     equivalent: bool | None = None
     accepted: bool = True
     passes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """The report as JSON, with its schema version under "schema"."""
@@ -70,6 +66,7 @@ class Report:
                 "rolled_back": [_step(one.step) | {"reason": one.reason} for one in self.rolled_back],
                 "evidence": self.evidence,
                 "unchecked": self.unchecked,
+                "notes": self.notes,
                 "difference": self.difference,
                 "equivalent": self.equivalent,
                 "accepted": self.accepted,
@@ -95,6 +92,7 @@ class Report:
         if free:
             nodes = sum(len(found.nodes) for found in free)
             yield f"and {nodes} nodes that cost next to nothing, such as views, at {len(free)} source lines"
+        yield from self._noted()
         yield from self.proof()
 
     def findings(self) -> Iterator[str]:
@@ -107,6 +105,10 @@ class Report:
             origin = missed.node.origins[0] if missed.node.origins else None
             where = f"{origin.file}:{origin.line}  {origin.text}" if origin else missed.node.name
             yield f"near miss: {where}\n    {missed.node.op}: {missed.why_not} ({missed.pass_name})"
+        yield from self._noted()
+
+    def _noted(self) -> Iterator[str]:
+        return (f"note: {note}" for note in self.notes)
 
     def proof(self) -> Iterator[str]:
         """Lines of text: the verdict, what was checked, and what was not."""

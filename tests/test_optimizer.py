@@ -1,5 +1,6 @@
 """Verification: guilty steps are found by bisection and rolled back, and what was not checked is said."""
 
+import json
 import time
 
 import pytest
@@ -63,6 +64,16 @@ def test_unverified_nothing_is_rolled_back() -> None:
     opt = graphopt.optimize(program, (X,), passes=[Exchange(WRONG)], verify=False)
     assert opt.report.equivalent is None and not opt.report.rolled_back
     assert not torch.equal(opt(X), program(X))
+
+
+def test_a_pass_that_never_settles_is_named() -> None:
+    restless = Exchange(HARMLESS | {new: old for old, new in HARMLESS.items()})
+    opt = graphopt.optimize(program, (X,), passes=[restless, "dead-code"])
+    note = "the pass exchange did not settle in 8 rounds"
+    assert opt.report.notes == (note,) and opt.report.accepted
+    assert f"note: {note}" in str(opt.report) and f"note: {note}" in opt.report.findings()
+    assert json.loads(opt.report.to_json())["notes"] == [note]
+    assert torch.equal(opt(X), program(X))
 
 
 class Slips(Exchange):
