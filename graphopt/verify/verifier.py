@@ -59,6 +59,12 @@ class Budget:
         """Whether the time is up."""
         return self.seconds is not None and time.monotonic() - self.started >= self.seconds
 
+    def shortage(self, needed: int) -> str:
+        """Why the memory does not suffice for as many bytes; "" where it does."""
+        if self.bytes is None or needed <= self.bytes:
+            return ""
+        return f"it takes about {needed / 1e9:.1f} GB, and {self.bytes / 1e9:.1f} GB are free"
+
 
 @dataclass(frozen=True)
 class Verifier:
@@ -79,9 +85,15 @@ class Verifier:
         """For any kind of model. Raises Unsupported where it is none."""
         return cls(as_module(model), args, kwargs, seed, budget)
 
-    def verify(self, program: Served, claim: Claim, known: Mapping[str, Verdict]) -> Verification:
+    def verify(
+        self,
+        program: Served,
+        claim: Claim,
+        known: Mapping[str, Verdict],
+        errors: Callable[[Check], Verdict] | None = None,
+    ) -> Verification:
         """Runs every check, until one fails or the budget is spent; but takes `known` verdicts, by the
-        name of the check."""
+        name of the check. `errors` judges the numbers of a program that may round otherwise."""
         evidence: list[str] = []
         unchecked: list[str] = []
         shortage = self._shortage()
@@ -91,7 +103,7 @@ class Verifier:
             if reason:
                 unchecked.append(f"{check.name}: {reason}")
                 continue
-            verdict = known.get(check.name) or self.run(check, program, claim)
+            verdict = known.get(check.name) or self.judged(check, program, claim, errors)
             if verdict.equivalent is False:
                 return Verification(False, tuple(evidence), tuple(unchecked), check, verdict.evidence)
             if verdict.equivalent is None:
@@ -99,7 +111,7 @@ class Verifier:
             else:
                 equivalent = True
                 evidence.append(f"{check.name}: {verdict.evidence}")
-        return Verification(equivalent, tuple(evidence), (*unchecked, *self._never_checked(claim)))
+        return Verification(equivalent, tuple(evidence), (*unchecked, *self._never_checked()))
 
     def example_error(self) -> ExampleRaises | None:
         """Where eager itself raises on the example call: an error that says so."""
@@ -111,8 +123,22 @@ class Verifier:
             remedy="pass args and kwargs that the model accepts",
         )
 
+    def judged(
+        self, check: Check, program: Served, claim: Claim, errors: Callable[[Check], Verdict] | None = None
+    ) -> Verdict:
+        """One check; of a program that may round otherwise, `errors` has the last word."""
+        verdict = self.run(check, program, claim)
+        if claim is Claim.BITWISE or errors is None or not verdict.equivalent or verdict.raises:
+            return verdict
+        numbers = errors(check)
+        return (
+            replace(numbers, evidence=f"{verdict.evidence}; {numbers.evidence}")
+            if numbers.equivalent
+            else numbers
+        )
+
     def run(self, check: Check, program: Served, claim: Claim) -> Verdict:
-        """One check."""
+        """One check, of everything but the size of rounding errors."""
         with torch.set_grad_enabled(check.grad):
             verdict = compare_programs(
                 self.original,
@@ -152,7 +178,7 @@ class Verifier:
         tensors = [tensor for _, tensor in tensors_in((self.args, self.kwargs))]
         return any(tensor.requires_grad for tensor in (*tensors, *self.original.parameters()))
 
-    def _never_checked(self, claim: Claim) -> Iterator[str]:
+    def _never_checked(self) -> Iterator[str]:
         if self.graph is not None and not self.graph.symbols:
             yield "other sizes: all are fixed, and calls of other sizes run the original"
         floating = [t.is_floating_point() for _, t in tensors_in((self.args, self.kwargs))]
@@ -160,17 +186,12 @@ class Verifier:
             yield "other values: no argument is floating"
         elif not all(floating):
             yield "other values of the arguments that are not floating"
-        if claim is not Claim.BITWISE:
-            yield "the size of gradients' errors: only their shapes and kinds are compared"
 
     def _shortage(self) -> str:
         """Why the memory does not suffice: a run keeps a copy of the state, and two of the arguments."""
         state = [*self.original.parameters(), *self.original.buffers()]
         given = [tensor for _, tensor in tensors_in((self.args, self.kwargs))]
-        needed = sum(map(_bytes, state)) + 3 * sum(map(_bytes, given))
-        if self.budget.bytes is None or needed <= self.budget.bytes:
-            return ""
-        return f"it takes about {needed / 1e9:.1f} GB, and {self.budget.bytes / 1e9:.1f} GB are free"
+        return self.budget.shortage(sum(map(_bytes, state)) + 3 * sum(map(_bytes, given)))
 
 
 def first_bad(count: int, is_bad: Callable[[int], bool]) -> int | None:
