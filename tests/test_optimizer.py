@@ -270,7 +270,7 @@ def test_the_evidence_names_every_check_and_what_was_not_checked() -> None:
     embedding = graphopt.optimize(nn.Embedding(5, 3), (torch.tensor([1, 2]),)).report
     assert embedding.unchecked == (
         "other sizes: all are fixed, and calls of other sizes run the original",
-        "other values: no argument is floating",
+        "other values of args[0]: both ends of what is sorted stay",
     )
 
 
@@ -373,7 +373,50 @@ def test_a_language_model_on_the_meta_device_is_optimised_unchecked() -> None:
     assert any("meta device" in line for line in report.unchecked)
 
 
-def test_that_indices_are_not_varied_beside_floating_arguments_is_said() -> None:
-    args = torch.randn(4), torch.tensor([1])
-    report = graphopt.optimize(lambda x, i: x[i] * 1, args).report
-    assert "other values of the arguments that are not floating" in report.unchecked
+def test_what_only_other_integers_show_is_found() -> None:
+    """i + i is i · i for 0 and 2."""
+    squares = Exchange({"aten.add.Tensor": "aten.mul.Tensor"})
+    i = torch.tensor([[0, 2, 2], [2, 0, 2]])
+    report = graphopt.optimize(lambda i: (i + i).neg(), (i,), passes=[squares]).report
+    assert len(report.rolled_back) == 1 and report.equivalent
+    alike = graphopt.optimize(lambda i: (i + i).neg(), (torch.full((2, 3), 2),), passes=[squares]).report
+    assert not alike.rolled_back and "other values of args[0]: all elements are alike" in alike.unchecked
+
+
+def test_what_only_other_masks_show_is_found() -> None:
+    """a & b is a where a is nowhere without b."""
+
+    class First(Exchange):
+        def run(self, draft: Draft) -> None:
+            for node in draft.graph.nodes:
+                if node.op == "aten.logical_and.default" and isinstance(node.args[0], Value):
+                    draft.replace(node, [node.args[0]], "a is in b")
+
+    a, b = torch.tensor([True, False, False, True] * 4), torch.tensor([True, True, False, True] * 4)
+    report = graphopt.optimize(lambda a, b: a.logical_and(b).logical_not(), (a, b), passes=[First({})]).report
+    assert len(report.rolled_back) == 1 and report.equivalent
+
+
+def test_where_the_original_raises_on_other_integers_those_of_the_example_are_taken() -> None:
+    def program(x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        return torch.stack(torch.nn.utils.rnn.pack_padded_sequence(x, lengths)[:1]).absolute()
+
+    lengths = torch.tensor([5, 4, 4, 3, 3, 2, 1])  # sorted downwards, or it raises
+    args = torch.rand(5, 7, 2) + 1, lengths
+    report = graphopt.optimize(program, args).report
+    said = [line for line in report.unchecked if "of integers and booleans: the original raises" in line]
+    assert [line.split(" of ")[0] for line in said] == ["other values", "other signs"]
+    assert report.equivalent and any(line.startswith("other values: outputs") for line in report.evidence)
+    wrong = Exchange({"aten.absolute.default": "aten.positive.default"})  # for the signs of the example
+    report = graphopt.optimize(program, args, passes=[wrong]).report
+    assert len(report.rolled_back) == 1
+
+
+def test_where_other_integers_take_another_branch_those_of_the_example_are_taken() -> None:
+    def program(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return x * 2 if mask.sum() == 6 else x.sin()
+
+    args = torch.randn(4), torch.tensor([[3, 0], [1, 2]])
+    report = graphopt.optimize(program, args).report
+    assert any(line.startswith("other values of integers and booleans:") for line in report.unchecked)
+    assert any(line.startswith("other values: outputs") for line in report.evidence)

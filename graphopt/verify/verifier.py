@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +17,22 @@ from graphopt.guards.owned import objects_of
 from graphopt.ir.graph import Graph
 from graphopt.verify.comparison import Served, Verdict, compare_programs, exception_of
 from graphopt.verify.facts import tensors_in
-from graphopt.verify.inputs import non_finite, other_sizes, other_values
+from graphopt.verify.inputs import non_finite, other_sizes, other_values, unvaried
 
 EXAMPLE = "example inputs"
 
 
 @dataclass(frozen=True)
 class Check:
-    """One call that both programs must answer alike."""
+    """One call that both programs must answer alike. Where it has other integers, `own_integers` makes the
+    same call with those of the example (None: nothing else is left to vary)."""
 
     name: str
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     grad: bool
     backward: bool = False
+    own_integers: "Callable[[], Check | None] | None" = None
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,11 @@ class Verifier:
                 unchecked.append(f"{check.name}: {reason}")
                 continue
             verdict = known.get(check.name) or self.judged(check, program, claim, errors)
+            untold = _untold(verdict)
+            if untold and check.own_integers is not None and (calmer := check.own_integers()) is not None:
+                unchecked.append(f"{check.name} of integers and booleans: {untold}")
+                check = calmer
+                verdict = self.judged(check, program, claim, errors)
             if verdict.equivalent is False:
                 return Verification(False, tuple(evidence), tuple(unchecked), check, verdict.evidence)
             if verdict.equivalent is None:
@@ -131,11 +139,9 @@ class Verifier:
         if claim is Claim.BITWISE or errors is None or not verdict.equivalent or verdict.raises:
             return verdict
         numbers = errors(check)
-        return (
-            replace(numbers, evidence=f"{verdict.evidence}; {numbers.evidence}")
-            if numbers.equivalent
-            else numbers
-        )
+        if not numbers.equivalent:
+            return numbers
+        return replace(numbers, evidence=f"{verdict.evidence}; {numbers.evidence}")
 
     def run(self, check: Check, program: Served, claim: Claim) -> Verdict:
         """One check, of everything but the size of rounding errors."""
@@ -162,17 +168,24 @@ class Verifier:
             yield Check("gradients", self.args, self.kwargs, True, backward=True)
         if grad:
             yield Check("example inputs without gradients", self.args, self.kwargs, False)
-        example = self.args, self.kwargs, objects_of(self.original)
         for name, signs in (("other values", False), ("other signs", True)):
-            varied = other_values(*example, self.seed, signs)
-            if varied is not None:
-                yield Check(name, *varied, grad)
+            check = self._with_other_values(name, signs, grad, integers=True)
+            if check is not None:
+                yield check
         if self.graph is not None:
             for size, args, kwargs in other_sizes(self.graph, self.original, self.args, self.kwargs):
                 yield Check(f"inputs {size}", args, kwargs, grad)
-        varied = non_finite(*example, self.seed)
+        varied = non_finite(self.args, self.kwargs, objects_of(self.original), self.seed)
         if varied is not None:
             yield Check("infinities and NaNs", *varied, False)
+
+    def _with_other_values(self, name: str, signs: bool, grad: bool, *, integers: bool) -> Check | None:
+        kept = objects_of(self.original)
+        varied = other_values(self.args, self.kwargs, kept, self.seed, signs, integers)
+        if varied is None:
+            return None
+        calmer = partial(self._with_other_values, name, signs, grad, integers=False)
+        return Check(name, varied.args, varied.kwargs, grad, own_integers=calmer if varied.integers else None)
 
     def _wants_gradients(self) -> bool:
         tensors = [tensor for _, tensor in tensors_in((self.args, self.kwargs))]
@@ -181,17 +194,21 @@ class Verifier:
     def _never_checked(self) -> Iterator[str]:
         if self.graph is not None and not self.graph.symbols:
             yield "other sizes: all are fixed, and calls of other sizes run the original"
-        floating = [t.is_floating_point() for _, t in tensors_in((self.args, self.kwargs))]
-        if not any(floating):
-            yield "other values: no argument is floating"
-        elif not all(floating):
-            yield "other values of the arguments that are not floating"
+        for tensors in unvaried(self.args, self.kwargs):
+            yield f"other values of {tensors}"
 
     def _shortage(self) -> str:
         """Why the memory does not suffice: a run keeps a copy of the state, and two of the arguments."""
         state = [*self.original.parameters(), *self.original.buffers()]
         given = [tensor for _, tensor in tensors_in((self.args, self.kwargs))]
         return self.budget.shortage(sum(map(_bytes, state)) + 3 * sum(map(_bytes, given)))
+
+
+def _untold(verdict: Verdict) -> str:
+    """Why a call tells nothing of the values that it would give."""
+    if verdict.equivalent is None:
+        return verdict.evidence
+    return f"the original raises {verdict.raises}" if verdict.raises else ""
 
 
 def first_bad(count: int, is_bad: Callable[[int], bool]) -> int | None:
