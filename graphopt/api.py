@@ -138,6 +138,8 @@ def optimize(
     """
     _check_option("on_guard", on_guard, _ON_GUARD)
     _check_option("nonfinite", nonfinite, _NONFINITE)
+    if time_budget_s is not None and not time_budget_s >= 0:  # a nan is never spent
+        raise ValueError(f"time_budget_s is {time_budget_s!r}; it may be None, or seconds from 0")
     chosen = choose(passes)
     original = (
         serving_of(model).original if isinstance(model, OptimizedModule) else as_module(model, trust=trust)
@@ -170,6 +172,7 @@ def optimize(
             equivalent=verification.equivalent,
             accepted=verification.equivalent is not False,
             passes=tuple(one.name for one in chosen),
+            notes=made.notes,
         )
         return Offer(made.program, record.report.accepted)
 

@@ -12,11 +12,14 @@ from graphopt.analysis.known import known
 from graphopt.analysis.memory import Memory
 from graphopt.analysis.objects import Objects
 from graphopt.analysis.substitution import Substitution
-from graphopt.errors import InvalidGraph
+from graphopt.errors import InvalidGraph, PassError
 from graphopt.ir.graph import Arg, Graph, Node, Value, replace_values
 from graphopt.ir.types import Type
 
 _Analysis = TypeVar("_Analysis")
+
+# How many nodes passes may make of a graph: this many for each that it had, and some.
+_GROWTH, _SOME = 2, 1_000
 
 
 class Claim(enum.Enum):
@@ -143,8 +146,9 @@ class Draft:
 
     `graph` is the graph as the current pass found it; edits show in the next pass's graph. With
     `gradients`, the result must give the same bits of every gradient too. `denied` sites are left as
-    they are, and after `limit` steps everything is. An edit that is turned down returns False. `costs` tells
-    what a node costs on the machine at hand.
+    they are, and after `limit` steps everything is. An edit that is turned down returns False; one that
+    makes the graph larger than any rewrite should raises PassError. `costs` tells what a node costs on the
+    machine at hand.
     """
 
     def __init__(
@@ -163,6 +167,8 @@ class Draft:
         self.missed: list[Missed] = []
         self._denied = denied or {}
         self._limit = limit
+        self._size = graph.size
+        self._most = _GROWTH * self._size + _SOME
         self.begin("", Claim.BITWISE, "")
         self._names = {node.name for node in graph.nodes}
         self._names.update(entry.value.name for entry in graph.inputs)
@@ -345,9 +351,13 @@ class Draft:
         at: Node,
         why: str,
         evidence: str,
+        added: tuple[Node, ...] = (),
         **delta: Any,
     ) -> None:
+        self._size += sum(node.size for node in added) - sum(node.size for node in removed)
+        if self._size > self._most:
+            raise PassError(f"it makes more than {self._most} nodes of the graph", where=f"node {at.name}")
         self._removed.update(node.name for node in removed)
         number, site = len(self.steps) + 1, Site(self._pass_name, at.name)
-        step = Step(number, site, self._claim, self._finding, why, removed, evidence=evidence, **delta)
+        step = Step(number, site, self._claim, self._finding, why, removed, added, evidence=evidence, **delta)
         self.steps.append(step)

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import inspect
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,8 @@ class OptimizedModule(torch.nn.Module):
     """Runs a model's optimised graph where its guards hold, and the original where they do not.
 
     The original module owns all state: `state_dict`, `parameters`, `to`, `train` and every other
-    attribute are the original's, under its own names. Hooks registered here run around either.
+    attribute are the original's, under its own names. Hooks registered here run around either; those of
+    all modules run where they run in the original, and not once more around the drop-in.
     `isinstance` answers as for the original. `modules()` and `apply` meet the original in the place of
     the drop-in, so that code that goes by class finds a model that has no sub-modules too.
 
@@ -173,3 +175,15 @@ for _name, _method in vars(torch.nn.Module).items():
         "_replicate_for_data_parallel",
     ):
         setattr(OptimizedModule, _name, _delegate(_name))
+
+
+def _call_impl() -> types.FunctionType:
+    """torch's own, which runs hooks, in a namespace where there are none of all modules."""
+    scope = vars(torch.nn.modules.module)
+    hidden: dict[str, Any] = {
+        name: {} for name in scope if name.startswith("_global_") and name.endswith("_hooks")
+    }
+    return types.FunctionType(torch.nn.Module._call_impl.__code__, scope | hidden, "_call_impl")
+
+
+OptimizedModule._call_impl = _call_impl()  # type: ignore[method-assign]

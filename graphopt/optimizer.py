@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from graphopt.ir.graph import Argument, Constant, Graph, State
 from graphopt.pipeline import Outcome, run_passes
 from graphopt.serving import Policy, Serving
 from graphopt.verify.comparison import Served, Verdict
-from graphopt.verify.rounding import excess_error
+from graphopt.verify.rounding import excess_error, gradient_excess, reference_bytes
 from graphopt.verify.verifier import EXAMPLE, Check, Verification, Verifier, first_bad, weakest
 
 MAX_ROLLED_BACK = 16  # steps; past that the passes are not to be trusted with this model
@@ -31,6 +32,7 @@ class Rewriting:
     missed: tuple[Missed, ...]
     verification: Verification
     rolled_back: tuple[RolledBack, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass
@@ -64,8 +66,9 @@ def rewrite(
         outcomes = {gradients: rewrites.outcome(gradients) for gradients in (False, True)}
         made = _assembled(program, outcomes[False].graph, outcomes[True].graph)
         kept = outcomes[False]
+        notes = tuple(dict.fromkeys(note for outcome in outcomes.values() for note in outcome.notes))
         if verifier is None:
-            return Rewriting(made, kept.steps, kept.missed, Verification(None))
+            return Rewriting(made, kept.steps, kept.missed, Verification(None), notes=notes)
         progress("verify")
         judge = _Judge(program, verifier)
         every = [*kept.steps, *outcomes[True].steps]
@@ -77,7 +80,7 @@ def rewrite(
             progress(f"bisect: {failed.name}")
             guilty = _guilty(judge, program, outcomes, failed)
         if guilty is None:
-            return Rewriting(made, kept.steps, kept.missed, verification, tuple(rolled_back))
+            return Rewriting(made, kept.steps, kept.missed, verification, tuple(rolled_back), notes)
         reason = f"rolled back, for it changed the {_subject(failed)}: {verification.difference}"
         rolled_back.append(RolledBack(guilty, reason))
         for denied in rewrites.denied.values():
@@ -116,30 +119,45 @@ class _Judge:
 
     def verify(self, made: Program, claim: Claim, known: dict[str, Verdict]) -> Verification:
         """All checks; of `known` ones the verdict."""
-        verification = self._verifier.verify(self._served(made), claim, known)
-        if claim is Claim.BITWISE or verification.equivalent is False:
-            return verification
-        for check in self._verifier.checks():
-            error = None if check.backward else self._excess(made, check)
-            if error is not None:
-                return replace(verification, equivalent=False, failed=check, difference=error)
-        against = "all of these: errors against float64 within 2 × (the largest 4 ×) the original's own"
-        return replace(verification, evidence=(*verification.evidence, against))
+
+        def errors(check: Check) -> Verdict:
+            if self._verifier.budget.is_spent():
+                return Verdict(None, f"{_errors_of(check)}: the time budget is spent")
+            return self._errors(made, check)
+
+        return self._verifier.verify(self._served(made), claim, known, errors)
 
     def passes(self, made: Program, check: Check, steps: Sequence[Step]) -> bool:
         """Whether one check holds for a program that some steps lead to."""
         claim = weakest([step.claim for step in steps])
-        if self._verifier.run(check, self._served(made), claim).equivalent is False:
-            return False
-        return claim is Claim.BITWISE or check.backward or self._excess(made, check) is None
+        verdict = self._verifier.judged(check, self._served(made), claim, partial(self._errors, made))
+        return verdict.equivalent is not False
 
     def _served(self, made: Program) -> Served:
         return Serving(self._verifier.original, (made,), Policy("error", None))
 
-    def _excess(self, made: Program, check: Check) -> str | None:
+    def _errors(self, made: Program, check: Check) -> Verdict:
+        """Whether the errors against float64 are no larger than they may be."""
         graph = made.training if check.grad and made.training is not None else made.graph
-        inputs = _leaves(self._program, self._verifier.original, check)
-        return excess_error(self._program.graph, graph, inputs, self._verifier.seed)
+        before = self._program.graph
+        sizes = dict(self._program.facts.sizes)
+        shortage = self._verifier.budget.shortage(reference_bytes(before, sizes, backward=check.backward))
+        if shortage:
+            return Verdict(None, f"{_errors_of(check)}: {shortage}")
+        excess = gradient_excess if check.backward else excess_error
+        try:
+            inputs = _leaves(self._program, self._verifier.original, check)
+            error = excess(before, graph, inputs, self._verifier.seed)
+        except Exception as failed:  # some operator has no kernel for float64, or none that differentiates
+            said = str(failed).partition("\n")[0]
+            return Verdict(None, f"{_errors_of(check)}: {type(failed).__name__}: {said}")
+        if error is not None:
+            return Verdict(False, error)
+        return Verdict(True, f"{_errors_of(check)} within 2 × (the largest 4 ×) the original's own")
+
+
+def _errors_of(check: Check) -> str:
+    return "gradients' errors against float64" if check.backward else "errors against float64"
 
 
 def _leaves(program: Program, original: torch.nn.Module, check: Check) -> list[Any]:

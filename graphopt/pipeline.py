@@ -15,11 +15,13 @@ MAX_ROUNDS = 8  # a backstop: each round removes nodes, so a fix-point comes lon
 
 @dataclass(frozen=True)
 class Outcome:
-    """The graph after the passes, the steps that led to it, and the near misses of the last round."""
+    """The graph after the passes, the steps that led to it, the near misses of the last round, and which
+    passes did not come to an end."""
 
     graph: Graph
     steps: tuple[Step, ...]
     missed: tuple[Missed, ...]
+    notes: tuple[str, ...] = ()
 
 
 def run_passes(
@@ -31,27 +33,35 @@ def run_passes(
     stop_after: int | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Outcome:
-    """Runs the passes in order, round after round, to the fix-point.
+    """Runs the passes in order, round after round, to the fix-point, or for MAX_ROUNDS.
 
     gradients: for a graph that gives the same gradients bit for bit.
     denied: sites to leave as they are, each with the reason that `missed` gives.
     stop_after: the number of steps after which nothing more is edited.
     progress: told what is running.
 
-    Raises PassError, naming the pass, where one raises or leaves an invalid graph.
+    Raises PassError, naming the pass, where one raises, leaves an invalid graph or makes it grow without
+    end.
     """
     draft = Draft(graph, gradients, denied=denied, limit=stop_after)
+    restless: dict[str, None] = {}
     with _uncollected():
         for number in range(1, MAX_ROUNDS + 1 if passes else 1):
             before = len(draft.steps)
             draft.missed.clear()
+            restless.clear()
             for one in passes:
                 if progress is not None:
                     progress(f"round {number}: {one.name}")
+                taken = len(draft.steps)
                 _run(one, draft)
+                if len(draft.steps) > taken:
+                    restless[one.name] = None
             if len(draft.steps) == before or len(draft.steps) == stop_after:
+                restless.clear()
                 break
-    return Outcome(draft.graph, tuple(draft.steps), tuple(draft.missed))
+    notes = tuple(f"the pass {name} did not settle in {MAX_ROUNDS} rounds" for name in restless)
+    return Outcome(draft.graph, tuple(draft.steps), tuple(draft.missed), notes)
 
 
 @contextlib.contextmanager
@@ -72,9 +82,9 @@ def _run(one: Pass, draft: Draft) -> None:
         one.run(draft)
         draft.finish()
     except Exception as error:
-        where = error.where if isinstance(error, Error) else ""
+        said, where = (error.what, error.where) if isinstance(error, Error) else (error, "")
         raise PassError(
-            f"the pass {one.name} failed: {type(error).__name__}: {error}",
+            f"the pass {one.name} failed: {type(error).__name__}: {said}",
             remedy="leave it out of `passes`, or report it to its author",
             where=where,
         ) from error

@@ -31,12 +31,7 @@ class Size:
         call = stages(graph).call
         cost = graph_cost(call)
         kept = [entry.value for entry in call.inputs if isinstance(entry.source, Kept)]
-        return cls(count_nodes(call), cost.flops, cost.bytes, len(kept), sum(map(Sizes().bytes, kept)))
-
-
-def count_nodes(graph: Graph) -> int:
-    """Nodes, those of sub-graphs included."""
-    return sum(1 + sum(map(count_nodes, node.regions)) for node in graph.nodes)
+        return cls(call.size, cost.flops, cost.bytes, len(kept), sum(map(Sizes().bytes, kept)))
 
 
 @dataclass(frozen=True)
@@ -44,8 +39,8 @@ class Report:
     """The result of one `optimize()`.
 
     `rolled_back` are steps that a check found guilty. `equivalent` is None where it was not checked.
-    `unchecked` says what was not, and why. `accepted` tells whether `opt.module` runs the emitted graph:
-    False brings the original back.
+    `unchecked` says what was not, and why; `notes` what else went otherwise than it should. `accepted`
+    tells whether `opt.module` runs the emitted graph: False brings the original back.
     """
 
     before: Size
@@ -59,6 +54,7 @@ class Report:
     equivalent: bool | None = None
     accepted: bool = True
     passes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """The report as JSON, with its schema version under "schema"."""
@@ -77,6 +73,7 @@ class Report:
                 "rolled_back": [_step(one.step) | {"reason": one.reason} for one in self.rolled_back],
                 "evidence": self.evidence,
                 "unchecked": self.unchecked,
+                "notes": self.notes,
                 "difference": self.difference,
                 "equivalent": self.equivalent,
                 "accepted": self.accepted,
@@ -107,6 +104,7 @@ class Report:
                 f"{self.after.kept} values that hold {_mega(self.after.kept_bytes)} MB are kept from call to"
                 " call; a saved program has them stored and does not follow their sources"
             )
+        yield from self._noted()
         yield from self.proof()
 
     def findings(self) -> Iterator[str]:
@@ -119,6 +117,10 @@ class Report:
             origin = missed.node.origins[0] if missed.node.origins else None
             where = f"{origin.file}:{origin.line}  {origin.text}" if origin else missed.node.name
             yield f"near miss: {where}\n    {missed.node.op}: {missed.why_not} ({missed.pass_name})"
+        yield from self._noted()
+
+    def _noted(self) -> Iterator[str]:
+        return (f"note: {note}" for note in self.notes)
 
     def proof(self) -> Iterator[str]:
         """Lines of text: the verdict, what was checked, and what was not."""

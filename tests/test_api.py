@@ -109,6 +109,7 @@ def test_a_pass_that_is_unknown_raises_or_breaks_the_graph_is_one_clear_error(pa
     with pytest.raises(graphopt.PassError, match=says) as raised:
         graphopt.optimize(model, (X,), passes=passes)
     assert raised.value.remedy
+    assert str(raised.value).count("  at: ") <= 1
     assert torch.equal(model.weight, before)
 
 
@@ -122,6 +123,12 @@ def test_a_model_on_the_meta_device_is_optimised_unchecked() -> None:
 def test_a_wrong_option_is_named(option: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"it may be '"):
         graphopt.optimize(twice, (X,), **option)
+
+
+@pytest.mark.parametrize("seconds", [-1.0, float("nan")])
+def test_a_time_budget_that_is_none_is_named_before_any_work(seconds: float) -> None:
+    with pytest.raises(ValueError, match="time_budget_s"):
+        graphopt.optimize(twice, time_budget_s=seconds)
 
 
 @pytest.mark.parametrize("shapes", ["some", {"y": {0: "n"}}])

@@ -3,7 +3,7 @@
 import pytest
 
 from graphopt.draft import Claim, Draft, Site, applied
-from graphopt.errors import InvalidGraph
+from graphopt.errors import InvalidGraph, PassError
 from graphopt.ir.graph import Graph, Node, Value
 from graphopt.ir.text import parse_graph, print_graph
 from graphopt.pipeline import run_passes
@@ -145,3 +145,42 @@ def test_a_node_is_not_removed_twice() -> None:
     with pytest.raises(InvalidGraph, match="removed before"):
         draft.remove(node, "unread")
     assert len(draft.steps) == 1
+
+
+class Multiplies:
+    """Puts ever more negations in the place of one."""
+
+    name, claim = "multiplies", Claim.BITWISE
+
+    def __init__(self, times: int) -> None:
+        self._times = times
+
+    def run(self, draft: Draft) -> None:
+        for node in draft.graph.nodes:
+            made = [draft.node(node.op, node.args, node.results[0].type, like=node)]
+            for _ in range(self._times - 1):
+                made.append(draft.node(node.op, made[-1].results, node.results[0].type, like=node))
+            draft.replace(node, made[-1].results, "twice is once", added=made)
+
+
+NEGATION = "graph {\n %x: f32[4] = argument 0\n %a: f32[4] = aten.neg.default(%x)\n return %a\n}"
+
+
+@pytest.mark.parametrize("one", [Multiplies(3), Multiplies(2000)])
+def test_a_pass_that_makes_nodes_without_end_is_stopped(one: Multiplies) -> None:
+    with pytest.raises(PassError, match=r"the pass multiplies failed: .* more than 1002 nodes") as caught:
+        run_passes(parse_graph(NEGATION), [one])
+    assert caught.value.where.startswith("node a") and caught.value.remedy
+
+
+def test_a_pass_that_makes_more_nodes_for_a_while_is_not() -> None:
+    outcome = run_passes(parse_graph(NEGATION), [Multiplies(2)])
+    assert len(outcome.graph.nodes) == 2**8
+    assert outcome.notes == ("the pass multiplies did not settle in 8 rounds",)
+
+
+def test_passes_that_settle_are_not_noted() -> None:
+    graph = parse_graph(GRAPH)
+    assert run_passes(graph, [CommonSubexpression(), DeadCode()]).notes == ()
+    assert run_passes(graph, []).notes == ()
+    assert run_passes(parse_graph(NEGATION), [Multiplies(1)], stop_after=8).notes == ()

@@ -35,6 +35,7 @@ from graphopt.guards.places import (
     DEFAULTS,
     held,
     is_hook,
+    is_private,
     is_variable,
     locate,
     reachable,
@@ -254,7 +255,7 @@ def _is_read_unseen(model: torch.nn.Module, path: tuple[str, ...]) -> bool:
     if isinstance(owner, type):
         return True
     if isinstance(owner, list | tuple | dict):
-        return len(owner) <= _MOST_WATCHED and not any(name.startswith("_") for name in path)
+        return len(owner) <= _MOST_WATCHED and not is_private(path)
     return not is_python_class(type(owner)) and not isinstance(owner, types.FunctionType | types.MethodType)
 
 

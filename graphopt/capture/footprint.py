@@ -15,7 +15,6 @@ import numpy as np
 import torch
 
 from graphopt.capture.holders import Variables, contents, holders, identical, identity, refill
-from graphopt.guards.hooks import forward_hook_functions
 from graphopt.guards.members import global_names, is_users_class, stored_globals, underlying
 from graphopt.guards.places import is_users_function, reachable, slots_of
 
@@ -200,7 +199,7 @@ def roots_of(model: torch.nn.Module, functions: Iterable[Any] = ()) -> dict[str,
                 roots[base.__qualname__] = Shallow(base)
         function = underlying(thing)
         reached[id(function)] = function
-    for function in (*reached.values(), *forward_hook_functions(model), *functions):  # global hooks too
+    for function in (*reached.values(), *functions):
         function = getattr(function, "__func__", function)
         if isinstance(function, types.FunctionType):
             roots.update(_function_roots(function))

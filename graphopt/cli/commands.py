@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,6 +25,20 @@ from graphopt.verify.verifier import Budget, Verifier
 
 NOT_EQUIVALENT, USAGE, CANNOT_CAPTURE = 1, 2, 3
 
+
+class _Seconds(click.FloatRange):
+    """Seconds from 0; a nan, which no range turns down, is none."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number. Raises BadParameter, which is a usage error."""
+        seconds = super().convert(value, param, ctx)
+        if math.isnan(seconds):
+            self.fail(f"{value} is no number of seconds.", param, ctx)
+        return seconds
+
+
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -41,7 +56,7 @@ def _model_options(command: _Command) -> _Command:
     for option in (
         click.option("-q", "--quiet", is_flag=True, help="No progress on stderr."),
         click.option("--trust", is_flag=True, help="Load a .pt2 unchecked: it may execute code."),
-        click.option("--time-budget", type=float, help="Seconds that verification may take."),
+        click.option("--time-budget", type=_Seconds(min=0), help="Seconds that verification may take."),
         click.option(
             "--seed",
             type=click.IntRange(-(2**63), 2**64 - 1),

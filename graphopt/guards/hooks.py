@@ -8,14 +8,13 @@ from typing import Any, TypeAlias
 
 import torch
 
-from graphopt.guards.places import FORWARD_HOOKS, Path, modules_of
+from graphopt.guards.places import FORWARD_HOOKS, GLOBAL_FORWARD_HOOKS, Path, global_hooks, modules_of
 from graphopt.ir.literal import SCALARS, Lit
 
 # Where a hook sits (path of the module, or () with the name of a global table) and what it is called.
 HookFact: TypeAlias = tuple[Path, str, str]
 
 _BACKWARD = ("_backward_hooks", "_backward_pre_hooks")
-_GLOBAL_FORWARD = ("_global_forward_hooks", "_global_forward_pre_hooks")
 _GLOBAL_BACKWARD = ("_global_backward_hooks", "_global_backward_pre_hooks")
 _DEPTH = 8  # of functions that hold functions; one may hold itself
 _CHECKING = ("torch.export._unlift",)  # checks the inputs of an exported program, as the guards do
@@ -32,20 +31,20 @@ def backward_hook(model: torch.nn.Module) -> str | None:
 def forward_hooks(model: torch.nn.Module) -> tuple[HookFact, ...]:
     """The forward hooks that apply to the model, in order."""
     return tuple(
-        (path, table, _name(hook)) for path, table, hook in _hooks(model, FORWARD_HOOKS, _GLOBAL_FORWARD)
+        (path, table, _name(hook)) for path, table, hook in _hooks(model, FORWARD_HOOKS, GLOBAL_FORWARD_HOOKS)
     )
 
 
 def forward_hook_functions(model: torch.nn.Module) -> list[Any]:
     """The functions themselves."""
-    return [hook for _, _, hook in _hooks(model, FORWARD_HOOKS, _GLOBAL_FORWARD)]
+    return [hook for _, _, hook in _hooks(model, FORWARD_HOOKS, GLOBAL_FORWARD_HOOKS)]
 
 
 def _hooks(
     model: torch.nn.Module, own: tuple[str, ...], shared: tuple[str, ...]
 ) -> Iterator[tuple[Path, str, Any]]:
     for table in shared:
-        for hook in getattr(torch.nn.modules.module, table).values():
+        for hook in global_hooks(table).values():
             yield (), table, hook
     for path, module in modules_of(model):
         for table in own:
@@ -127,12 +126,10 @@ class Hooks:
             return False
         self._functions = forward_hook_functions(self._model)
         tables = [
-            vars(module)[table]
-            for _, module in modules_of(self._model)
-            for table in FORWARD_HOOKS
-            if vars(module).get(table)
+            *map(global_hooks, GLOBAL_FORWARD_HOOKS),
+            *(vars(m).get(table) or {} for _, m in modules_of(self._model) for table in FORWARD_HOOKS),
         ]
-        self._tables = [(table, list(table.values())) for table in tables]
+        self._tables = [(table, list(table.values())) for table in tables if table]
         self._counter = torch.utils.hooks.RemovableHandle.next_id
         return True
 

@@ -23,6 +23,7 @@ from graphopt.guards.members import (
 
 DEFAULTS = ("__defaults__", "__kwdefaults__")  # of functions
 FORWARD_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
+GLOBAL_FORWARD_HOOKS = ("_global_forward_hooks", "_global_forward_pre_hooks")  # of all modules
 _DICTIONARIES = (dict, OrderedDict, defaultdict)
 
 Path: TypeAlias = tuple[str, ...]
@@ -68,7 +69,7 @@ class Attributes:
 
 
 class _HookTable:
-    """The hooks of a module by their place: the keys of the table are new for each registration."""
+    """The hooks in a table by their place: the keys of the table are new for each registration."""
 
     def __init__(self, table: dict[int, Any]) -> None:
         self._table = table
@@ -81,8 +82,13 @@ class _HookTable:
 
 
 def is_hook(name: str) -> bool:
-    """Whether the last step to a thing is a forward hook of a module."""
-    return name.startswith(FORWARD_HOOKS)
+    """Whether the last step to a thing is a forward hook, of a module or of all."""
+    return name.startswith((*FORWARD_HOOKS, *GLOBAL_FORWARD_HOOKS))
+
+
+def is_private(path: Path) -> bool:
+    """Whether a path goes through something that no other class should read: "_cache"."""
+    return any(name.startswith("_") and not is_hook(name) for name in path)
 
 
 def is_variable(name: str) -> bool:
@@ -100,7 +106,8 @@ def locate(thing: Any, path: Path) -> tuple[Any, Any]:
 
     A path goes from a model through sub-modules, parameters, attributes and class members by name, through
     lists and dictionaries as "[0]" and "[key]", to variables that functions read as "closure x" and
-    "global x", and to hooks as "_forward_hooks 0". Raises KeyError where it leads nowhere.
+    "global x", and to hooks as "_forward_hooks 0" (from any module to those of all). Raises KeyError where
+    it leads nowhere.
     """
     container, key = _step(thing, path[0])
     for name in path[1:]:
@@ -138,7 +145,7 @@ def _step(thing: Any, name: str) -> tuple[Any, Any]:
     if isinstance(thing, torch.nn.Module):
         if is_hook(name):
             table, _, place = name.partition(" ")
-            return _HookTable(own[table]), int(place)
+            return _HookTable(own[table] if table in own else global_hooks(table)), int(place)
         for slot in ("_modules", "_parameters", "_buffers"):
             if name in own[slot]:
                 return own[slot], name
@@ -170,6 +177,8 @@ def _walk(model: torch.nn.Module) -> Iterator[tuple[Path, Any, bool]]:
     while pending:
         path, thing = pending.popleft()
         found = [((*path, name), child) for name, child in children(thing)]
+        if not path:
+            found.extend(((name,), hook) for name, hook in _hooks_of_all())
         found.extend(classes.meet(path, thing))
         found.extend(classes.named_by(thing))
         for way, child in found:
@@ -234,9 +243,7 @@ def children(thing: Any) -> Iterator[tuple[str, Any]]:
         if "forward" not in vars(thing):
             yield "forward", type(thing).forward
         for table in FORWARD_HOOKS:
-            yield from (
-                (f"{table} {i}", hook) for i, hook in enumerate((vars(thing).get(table) or {}).values())
-            )
+            yield from _placed(table, vars(thing).get(table) or {})
     elif _opens(thing) and not isinstance(thing, type):
         attributes = getattr(thing, "__dict__", {}).items()
         ours = is_own_class(type(thing))  # what serves a drop-in inside of the model: the original counts
@@ -244,6 +251,21 @@ def children(thing: Any) -> Iterator[tuple[str, Any]]:
             (name, child) for name, child in attributes if not ours or isinstance(child, torch.nn.Module)
         )
         yield from ((name, getattr(thing, name)) for name in slots_of(thing))
+
+
+def _placed(table: str, hooks: dict[int, Any]) -> Iterator[tuple[str, Any]]:
+    return ((f"{table} {i}", hook) for i, hook in enumerate(hooks.values()))
+
+
+def _hooks_of_all() -> Iterator[tuple[str, Any]]:
+    for table in GLOBAL_FORWARD_HOOKS:
+        yield from _placed(table, global_hooks(table))
+
+
+def global_hooks(table: str) -> dict[int, Any]:
+    """The hooks that run around every module, of one kind."""
+    hooks: dict[int, Any] = getattr(torch.nn.modules.module, table)
+    return hooks
 
 
 def slots_of(thing: object) -> list[str]:

@@ -15,14 +15,14 @@ from graphopt.guards.entries import Entries, same_constant
 from graphopt.guards.facts import Facts, SettledFact
 from graphopt.guards.hooks import Hooks
 from graphopt.guards.modes import reader
-from graphopt.guards.places import Attributes, Path, held, locate, modules_of, reachable
+from graphopt.guards.places import Attributes, Path, held, is_private, locate, modules_of, reachable
 from graphopt.guards.state import Looks, OwnedState
 
 
 def _sized(model: torch.nn.Module) -> Iterable[Any]:
     """The containers that forward can see grow: attributes of modules and objects, lists, dictionaries."""
     for path, thing in reachable(model):
-        if any(name.startswith("_") for name in path) or isinstance(thing, ModuleType):
+        if is_private(path) or isinstance(thing, ModuleType):
             continue  # a namespace grows by every import
         if isinstance(thing, torch.nn.Module):
             yield from (vars(thing), thing._parameters, thing._buffers)

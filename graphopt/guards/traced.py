@@ -14,7 +14,17 @@ import torch
 
 from graphopt.guards.facts import Facts, SettledFact, StateFact
 from graphopt.guards.members import is_users_class, underlying
-from graphopt.guards.places import DEFAULTS, ClassMembers, Path, held, is_hook, locate, modules_of, reachable
+from graphopt.guards.places import (
+    DEFAULTS,
+    ClassMembers,
+    Path,
+    held,
+    is_hook,
+    is_private,
+    locate,
+    modules_of,
+    reachable,
+)
 from graphopt.guards.variables import variable_reader
 from graphopt.ir.literal import SCALARS
 
@@ -47,7 +57,7 @@ class TracedCheck:
                 yield f"{self._read((*path, 'forward'))} is not None"  # so that Dynamo guards the next
                 yield f"'forward' not in {self._read(path)}.__dict__"
         for path, thing in reachable(self._model):
-            if type(thing) in (list, dict) and not any(name.startswith("_") for name in path):
+            if type(thing) in (list, dict) and not is_private(path):
                 yield f"len({self._read(path)}) == {len(thing)}"
         for fact in self._facts.state:
             if not any(" " in name for name in fact.paths[0]):  # Dynamo guards tensors in closures

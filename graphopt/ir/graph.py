@@ -83,6 +83,11 @@ class Node:
         object.__setattr__(self, "operands", tuple(found))
 
     @property
+    def size(self) -> int:
+        """How many nodes it is, those of its sub-graphs included."""
+        return 1 + sum(graph.size for graph in self.regions)
+
+    @property
     def regions(self) -> "Iterator[Graph]":
         """The sub-graphs among the operands."""
         for arg in (*self.args, *(a for _, a in self.kwargs)):
@@ -168,6 +173,11 @@ class Graph:
             for value in node.operands:
                 found.setdefault(value.name, {})[node.name] = node
         return {name: tuple(nodes.values()) for name, nodes in found.items()}
+
+    @property
+    def size(self) -> int:
+        """How many nodes there are, those of sub-graphs included."""
+        return sum(node.size for node in self.nodes)
 
     @property
     def values(self) -> Iterator[Value]:

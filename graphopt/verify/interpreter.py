@@ -16,7 +16,7 @@ class Interpreter:
     def run(self, graph: Graph, inputs: Sequence[Any]) -> list[Any]:
         """The outputs for the values of the graph's inputs, in order. Raises what a node raises."""
         env = {entry.value.name: value for entry, value in zip(graph.inputs, inputs, strict=True)}
-        last = _last_uses(graph)
+        last = last_uses(graph)
         for node in graph.nodes:
             results = self.execute(node, env)
             env.update(zip((value.name for value in node.results), results, strict=True))
@@ -62,7 +62,7 @@ class Interpreter:
         return region
 
 
-def _last_uses(graph: Graph) -> dict[str, list[str]]:
+def last_uses(graph: Graph) -> dict[str, list[str]]:
     """The values that nothing reads after a node, by the node's name."""
     kept = {value.name for output in graph.outputs for value in values_in(output)}
     found: dict[str, list[str]] = {}

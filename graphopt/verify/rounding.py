@@ -2,10 +2,13 @@
 
 The captured graph is run with floating types promoted, each value freed after its last use. Deliberate
 down-casts stay: their result is rounded, and carried on in float64. What draws random numbers, and what
-has no float64 kernel, runs in its own types.
+has no float64 kernel, runs in its own types. Gradients are those of the three runs under autograd, from the
+same cotangents.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,8 +17,8 @@ from graphopt.ir.graph import Graph, Node, Value
 from graphopt.ir.laws import Form, holds, laws_of
 from graphopt.ir.ops import Effect, effect_of, lookup
 from graphopt.ir.resolve import resolve
-from graphopt.ir.types import TensorType
-from graphopt.verify.interpreter import Interpreter
+from graphopt.ir.types import Dim, TensorType, Type
+from graphopt.verify.interpreter import Interpreter, last_uses
 
 RMS, LARGEST = 2.0, 4.0  # how much larger the error may be than the original's own
 FLOOR = 4.0  # ULP of the output's scale: below it an error is no news
@@ -72,8 +75,8 @@ class Reference(Interpreter):
         kwargs = {name: self.operand(arg, own) for name, arg in node.kwargs}
         results = Interpreter.call(self, node, resolve(node.op), args, kwargs)
         for name, tensor in given.items():
-            if own[name] is not tensor:
-                tensor.copy_(own[name])  # it may have been written
+            if own[name] is not tensor and own[name]._version:  # it was written
+                tensor.copy_(own[name])
         same = {id(own[name]): given[name] for name in own}
         return tuple(same.get(id(result), widened(result)) for result in results)
 
@@ -108,23 +111,107 @@ def excess_error(graph: Graph, rewritten: Graph, inputs: Sequence[Any], seed: in
     too. Raises what the graphs raise."""
 
     def outcome(interpreter: Interpreter, one: Graph, prepare: Callable[[Any], Any]) -> list[Any]:
-        given = [prepare(value) for value in inputs]
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
-            torch.manual_seed(seed)
+        given = [prepare(_copied(value)) for value in inputs]
+        with _seeded(seed), torch.no_grad():
             return [*interpreter.run(one, given), *given]
 
-    def copied(value: Any) -> Any:
-        return value.clone() if isinstance(value, torch.Tensor) else value
-
-    truth = outcome(Reference(), graph, lambda value: widened(copied(value)))
-    before = outcome(Interpreter(), graph, copied)
-    after = outcome(Interpreter(), rewritten, copied)
+    truth = outcome(Reference(), graph, widened)
+    before = outcome(Interpreter(), graph, _as_it_is)
+    after = outcome(Interpreter(), rewritten, _as_it_is)
     for i, (exact, old, new) in enumerate(zip(truth, before, after, strict=True)):
         subject = f"output {i}" if i < len(graph.outputs) else f"input {i - len(graph.outputs)}, written,"
         reason = _excess(exact, old, new)
         if reason is not None:
             return f"{subject} {reason}"
     return None
+
+
+def gradient_excess(graph: Graph, rewritten: Graph, inputs: Sequence[Any], seed: int) -> str | None:
+    """The same of the gradients of every input that requires one, from random cotangents of every output
+    that has one in the original."""
+    cotangents: dict[int, torch.Tensor] = {}
+
+    def outcome(interpreter: Interpreter, one: Graph, prepare: Callable[[Any], Any]) -> list[Any]:
+        given = [prepare(_copied(value)) for value in inputs]
+        for leaf, value in zip(given, inputs, strict=True):
+            if _has_gradient(value):
+                leaf.requires_grad_()
+        leaves = [leaf for leaf in given if _has_gradient(leaf)]
+        with _seeded(seed), torch.enable_grad():
+            outputs = interpreter.run(one, given)
+            if not cotangents:  # of the original, which comes first
+                cotangents.update((i, torch.randn_like(o)) for i, o in enumerate(outputs) if _has_gradient(o))
+            roots = {i: outputs[i] for i in cotangents if _has_gradient(outputs[i])}
+            if not roots:
+                return [None] * len(leaves)
+            given_back = [cotangents[i].to(root.dtype) for i, root in roots.items()]
+            found = torch.autograd.grad([*roots.values()], leaves, given_back, allow_unused=True)
+        return [None if gradient is None else gradient.to_dense() for gradient in found]
+
+    before = outcome(Interpreter(), graph, _as_it_is)
+    if not cotangents:
+        return None
+    after = outcome(Interpreter(), rewritten, _as_it_is)
+    truth = outcome(Reference(), graph, widened)
+    names = [e.value.name for e, value in zip(graph.inputs, inputs, strict=True) if _has_gradient(value)]
+    for name, exact, old, new in zip(names, truth, before, after, strict=True):
+        if (old is None) != (new is None):
+            return f"the gradient of %{name} is {'there' if old is None else 'missing'}"
+        reason = None if old is None else _excess(widened(old) if exact is None else exact, old, new)
+        if reason is not None:
+            return f"the gradient of %{name} {reason}"
+    return None
+
+
+def reference_bytes(graph: Graph, sizes: Mapping[str, int], *, backward: bool) -> int:
+    """About how much memory a run in float64 takes at most: with `backward`, nothing is freed before the
+    end. `sizes` are those of the graph's symbols."""
+
+    def needed(values: Iterable[Value]) -> int:
+        return sum(_wide_bytes(value.type, sizes) for value in values)
+
+    live = most = needed(entry.value for entry in graph.inputs) * (2 if backward else 1)
+    last = last_uses(graph)
+    known = {value.name: value for value in graph.values}
+    for node in graph.nodes:
+        live += needed(node.results)
+        most = max(most, live)
+        if not backward:
+            live -= needed(known[name] for name in last.get(node.name, ()))
+    return most
+
+
+def _wide_bytes(kind: Type, sizes: Mapping[str, int]) -> int:
+    if not isinstance(kind, TensorType):
+        return 0
+    elements = math.prod(_size(dim, sizes) for dim in kind.shape)
+    return elements * _WIDE.get(kind.dtype, kind.dtype).itemsize
+
+
+def _size(dim: Dim, sizes: Mapping[str, int]) -> int:
+    if isinstance(dim, int):
+        return dim
+    known = dim.subs({symbol: sizes[str(symbol)] for symbol in dim.free_symbols if str(symbol) in sizes})
+    return int(known) if known.is_Integer else 1
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _copied(value: Any) -> Any:
+    return value.detach().clone() if isinstance(value, torch.Tensor) else value
+
+
+def _has_gradient(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.requires_grad and value.layout is torch.strided
 
 
 def _excess(exact: Any, old: Any, new: Any) -> str | None:

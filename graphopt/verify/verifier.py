@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +17,22 @@ from graphopt.guards.owned import objects_of
 from graphopt.ir.graph import Graph
 from graphopt.verify.comparison import Served, Verdict, compare_programs, exception_of
 from graphopt.verify.facts import tensors_in
-from graphopt.verify.inputs import non_finite, other_sizes, other_values
+from graphopt.verify.inputs import non_finite, other_sizes, other_values, unvaried
 
 EXAMPLE = "example inputs"
 
 
 @dataclass(frozen=True)
 class Check:
-    """One call that both programs must answer alike."""
+    """One call that both programs must answer alike. Where it has other integers, `own_integers` makes the
+    same call with those of the example (None: nothing else is left to vary)."""
 
     name: str
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     grad: bool
     backward: bool = False
+    own_integers: "Callable[[], Check | None] | None" = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,12 @@ class Budget:
         """Whether the time is up."""
         return self.seconds is not None and time.monotonic() - self.started >= self.seconds
 
+    def shortage(self, needed: int) -> str:
+        """Why the memory does not suffice for as many bytes; "" where it does."""
+        if self.bytes is None or needed <= self.bytes:
+            return ""
+        return f"it takes about {needed / 1e9:.1f} GB, and {self.bytes / 1e9:.1f} GB are free"
+
 
 @dataclass(frozen=True)
 class Verifier:
@@ -79,9 +88,15 @@ class Verifier:
         """For any kind of model. Raises Unsupported where it is none."""
         return cls(as_module(model), args, kwargs, seed, budget)
 
-    def verify(self, program: Served, claim: Claim, known: Mapping[str, Verdict]) -> Verification:
+    def verify(
+        self,
+        program: Served,
+        claim: Claim,
+        known: Mapping[str, Verdict],
+        errors: Callable[[Check], Verdict] | None = None,
+    ) -> Verification:
         """Runs every check, until one fails or the budget is spent; but takes `known` verdicts, by the
-        name of the check."""
+        name of the check. `errors` judges the numbers of a program that may round otherwise."""
         evidence: list[str] = []
         unchecked: list[str] = []
         shortage = self._shortage()
@@ -91,7 +106,12 @@ class Verifier:
             if reason:
                 unchecked.append(f"{check.name}: {reason}")
                 continue
-            verdict = known.get(check.name) or self.run(check, program, claim)
+            verdict = known.get(check.name) or self.judged(check, program, claim, errors)
+            untold = _untold(verdict)
+            if untold and check.own_integers is not None and (calmer := check.own_integers()) is not None:
+                unchecked.append(f"{check.name} of integers and booleans: {untold}")
+                check = calmer
+                verdict = self.judged(check, program, claim, errors)
             if verdict.equivalent is False:
                 return Verification(False, tuple(evidence), tuple(unchecked), check, verdict.evidence)
             if verdict.equivalent is None:
@@ -99,7 +119,7 @@ class Verifier:
             else:
                 equivalent = True
                 evidence.append(f"{check.name}: {verdict.evidence}")
-        return Verification(equivalent, tuple(evidence), (*unchecked, *self._never_checked(claim)))
+        return Verification(equivalent, tuple(evidence), (*unchecked, *self._never_checked()))
 
     def example_error(self) -> ExampleRaises | None:
         """Where eager itself raises on the example call: an error that says so."""
@@ -111,8 +131,20 @@ class Verifier:
             remedy="pass args and kwargs that the model accepts",
         )
 
+    def judged(
+        self, check: Check, program: Served, claim: Claim, errors: Callable[[Check], Verdict] | None = None
+    ) -> Verdict:
+        """One check; of a program that may round otherwise, `errors` has the last word."""
+        verdict = self.run(check, program, claim)
+        if claim is Claim.BITWISE or errors is None or not verdict.equivalent or verdict.raises:
+            return verdict
+        numbers = errors(check)
+        if not numbers.equivalent:
+            return numbers
+        return replace(numbers, evidence=f"{verdict.evidence}; {numbers.evidence}")
+
     def run(self, check: Check, program: Served, claim: Claim) -> Verdict:
-        """One check."""
+        """One check, of everything but the size of rounding errors."""
         with torch.set_grad_enabled(check.grad):
             verdict = compare_programs(
                 self.original,
@@ -136,41 +168,47 @@ class Verifier:
             yield Check("gradients", self.args, self.kwargs, True, backward=True)
         if grad:
             yield Check("example inputs without gradients", self.args, self.kwargs, False)
-        example = self.args, self.kwargs, objects_of(self.original)
         for name, signs in (("other values", False), ("other signs", True)):
-            varied = other_values(*example, self.seed, signs)
-            if varied is not None:
-                yield Check(name, *varied, grad)
+            check = self._with_other_values(name, signs, grad, integers=True)
+            if check is not None:
+                yield check
         if self.graph is not None:
             for size, args, kwargs in other_sizes(self.graph, self.original, self.args, self.kwargs):
                 yield Check(f"inputs {size}", args, kwargs, grad)
-        varied = non_finite(*example, self.seed)
+        varied = non_finite(self.args, self.kwargs, objects_of(self.original), self.seed)
         if varied is not None:
             yield Check("infinities and NaNs", *varied, False)
+
+    def _with_other_values(self, name: str, signs: bool, grad: bool, *, integers: bool) -> Check | None:
+        kept = objects_of(self.original)
+        varied = other_values(self.args, self.kwargs, kept, self.seed, signs, integers)
+        if varied is None:
+            return None
+        calmer = partial(self._with_other_values, name, signs, grad, integers=False)
+        return Check(name, varied.args, varied.kwargs, grad, own_integers=calmer if varied.integers else None)
 
     def _wants_gradients(self) -> bool:
         tensors = [tensor for _, tensor in tensors_in((self.args, self.kwargs))]
         return any(tensor.requires_grad for tensor in (*tensors, *self.original.parameters()))
 
-    def _never_checked(self, claim: Claim) -> Iterator[str]:
+    def _never_checked(self) -> Iterator[str]:
         if self.graph is not None and not self.graph.symbols:
             yield "other sizes: all are fixed, and calls of other sizes run the original"
-        floating = [t.is_floating_point() for _, t in tensors_in((self.args, self.kwargs))]
-        if not any(floating):
-            yield "other values: no argument is floating"
-        elif not all(floating):
-            yield "other values of the arguments that are not floating"
-        if claim is not Claim.BITWISE:
-            yield "the size of gradients' errors: only their shapes and kinds are compared"
+        for tensors in unvaried(self.args, self.kwargs):
+            yield f"other values of {tensors}"
 
     def _shortage(self) -> str:
         """Why the memory does not suffice: a run keeps a copy of the state, and two of the arguments."""
         state = [*self.original.parameters(), *self.original.buffers()]
         given = [tensor for _, tensor in tensors_in((self.args, self.kwargs))]
-        needed = sum(map(_bytes, state)) + 3 * sum(map(_bytes, given))
-        if self.budget.bytes is None or needed <= self.budget.bytes:
-            return ""
-        return f"it takes about {needed / 1e9:.1f} GB, and {self.budget.bytes / 1e9:.1f} GB are free"
+        return self.budget.shortage(sum(map(_bytes, state)) + 3 * sum(map(_bytes, given)))
+
+
+def _untold(verdict: Verdict) -> str:
+    """Why a call tells nothing of the values that it would give."""
+    if verdict.equivalent is None:
+        return verdict.evidence
+    return f"the original raises {verdict.raises}" if verdict.raises else ""
 
 
 def first_bad(count: int, is_bad: Callable[[int], bool]) -> int | None:

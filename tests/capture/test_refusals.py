@@ -2,7 +2,7 @@
 
 import copy
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -269,14 +269,82 @@ def test_a_hook_exchanged_for_one_that_holds_another_number_is_noticed_at_the_fi
 
 
 def test_variables_of_a_hook_are_guarded() -> None:
-    factor = 2.0
+    factor, table = 2.0, {"by": 1.0}
     model = nn.Sequential(nn.Linear(4, 4))
-    model[0].register_forward_hook(lambda module, args, result: result * factor)
+    model[0].register_forward_hook(lambda module, args, result: result * factor * table["by"])
     opt = graphopt.optimize(model, (X,), on_guard="error")
     assert torch.equal(opt(X), model(X))
     factor = 3.0
     with pytest.raises(graphopt.GuardError, match="hook"):
         opt(X)
+    factor = 2.0
+    table["by"] = 3.0
+    with pytest.raises(graphopt.GuardError, match="by"):
+        opt(X)
+
+
+@pytest.fixture
+def register_global() -> Iterator[Callable[..., Any]]:
+    """Registers hooks of all modules, and removes them in the end."""
+    handles = []
+
+    def register(hook: Callable[..., Any], kind: str = "forward_hook") -> Any:
+        handles.append(getattr(nn.modules.module, f"register_module_{kind}")(hook))
+        return handles[-1]
+
+    yield register
+    for handle in handles:
+        handle.remove()
+
+
+def _doubled(module: nn.Module, args: Any, result: Any) -> Any:
+    return result * 2 if isinstance(result, torch.Tensor) else None
+
+
+def test_the_variables_of_a_hook_of_all_modules_are_guarded(register_global: Callable[..., Any]) -> None:
+    factor = 2.0
+    table = {"by": 1.0}
+
+    def hook(module: nn.Module, args: Any) -> Any:
+        return args[0] * factor * table["by"] if isinstance(module, nn.Linear) else None
+
+    register_global(hook, "forward_pre_hook")
+    model = nn.Sequential(nn.Linear(4, 4))
+    opt = graphopt.optimize(model, (X,), on_guard="error")
+    assert torch.equal(opt(X), model(X))
+    factor = 3.0
+    with pytest.raises(graphopt.GuardError, match="hook"):
+        opt(X)
+    factor = 2.0
+    table["by"] = 3.0
+    with pytest.raises(graphopt.GuardError, match="by"):
+        opt(X)
+
+
+def test_a_hook_of_all_modules_that_is_removed_is_noticed(register_global: Callable[..., Any]) -> None:
+    handle = register_global(_doubled)
+    model = nn.Sequential(nn.Linear(4, 4))
+    opt = graphopt.optimize(model, (X,), on_guard="error")
+    assert torch.equal(opt(X), model(X))
+    handle.remove()
+    with pytest.raises(graphopt.GuardError, match="added or removed"):
+        opt(X)
+
+
+def test_a_hook_of_all_modules_does_not_run_once_more_around_the_drop_in(
+    register_global: Callable[..., Any],
+) -> None:
+    model = nn.Sequential(nn.Linear(4, 4))
+    plain = graphopt.optimize(model, (X,))
+    register_global(_doubled)
+    hooked = graphopt.optimize(model, (X,), on_guard="error")
+    expected = model(X)
+    assert torch.equal(hooked(X), expected)
+    with pytest.warns(UserWarning, match="hook"):
+        assert torch.equal(plain(X), expected)
+    seen: list[str] = []
+    hooked.module.register_forward_hook(lambda module, args, result: seen.append("own"))
+    assert torch.equal(hooked(X), expected) and seen == ["own"]
 
 
 class HooksItself(nn.Module):

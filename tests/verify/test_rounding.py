@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from graphopt.ir.text import parse_graph
-from graphopt.verify.rounding import Reference, excess_error, widened
+from graphopt.verify.rounding import Reference, excess_error, gradient_excess, reference_bytes, widened
 
 SUM = """
 graph {
@@ -110,3 +110,89 @@ def test_operators_without_a_float64_kernel_run_in_their_own_types() -> None:
     x = torch.randn(2, 2).bfloat16()
     (bits,) = Reference().run(graph, [widened(x)])
     assert torch.equal(bits, x.view(torch.int16))
+
+
+SQUARE = """graph {
+ %x: f32[50] = argument 0
+ %w: f32[50] = argument 1
+ %a: f32[50] = aten.mul.Tensor(%x, %x)
+ %y: f32[50] = aten.mul.Tensor(%a, %w)
+ return %y
+}"""
+
+
+def _leaves(count: int = 2, size: int = 50) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randn(size, generator=generator, requires_grad=True) for _ in range(count)]
+
+
+def test_gradients_that_round_otherwise_are_let_pass() -> None:
+    other = SQUARE.replace("%a: f32[50] = aten.mul.Tensor(%x, %x)", "%a: f32[50] = aten.mul.Tensor(%x, %w)")
+    other = other.replace("(%a, %w)", "(%a, %x)")
+    inputs = _leaves()
+    assert gradient_excess(parse_graph(SQUARE), parse_graph(other), inputs, 0) is None
+    assert all(leaf.grad is None for leaf in inputs)
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        (
+            "%d: f32[50] = aten.detach.default(%x)\n %a: f32[50] = aten.mul.Tensor(%d, %x)",
+            "times the original's",
+        ),
+        ("%d: f32[50] = aten.detach.default(%x)\n %a: f32[50] = aten.mul.Tensor(%d, %d)", "is missing"),
+    ],
+)
+def test_a_right_result_with_a_wrong_gradient_is_found(line: str, found: str) -> None:
+    wrong = SQUARE.replace("%a: f32[50] = aten.mul.Tensor(%x, %x)", line)
+    assert excess_error(parse_graph(SQUARE), parse_graph(wrong), _leaves(), 0) is None
+    reason = gradient_excess(parse_graph(SQUARE), parse_graph(wrong), _leaves(), 0)
+    assert reason is not None and reason.startswith("the gradient of %x") and found in reason
+    assert (
+        gradient_excess(parse_graph(SQUARE), parse_graph(wrong), [leaf.detach() for leaf in _leaves()], 0)
+        is None
+    )
+
+
+def test_a_gradient_that_sums_hide_is_found() -> None:
+    """Every row of a softmax sums to 1: from cotangents of ones its gradient is 0."""
+    right = """graph {
+     %x: f32[5, 10] = argument 0
+     %y: f32[5, 10] = aten.softmax.int(%x, -1)
+     return %y
+    }"""
+    wrong = right.replace(
+        "return %y",
+        """%d: f32[5, 10] = aten.detach.default(%y)
+     %z: f32[5, 10] = aten.sub.Tensor(%y, %y)
+     %r: f32[5, 10] = aten.add.Tensor(%z, %d)
+     return %r""",
+    )
+    x = torch.randn(5, 10, generator=torch.Generator().manual_seed(1), requires_grad=True)
+    assert excess_error(parse_graph(right), parse_graph(wrong), [x], 0) is None
+    assert gradient_excess(parse_graph(right), parse_graph(wrong), [x], 0) is not None
+
+
+def test_gradients_of_what_draws_and_of_what_runs_in_its_own_types_are_judged() -> None:
+    graph = """graph {
+     %x: f32[50] = argument 0
+     %w: f32[50] = argument 1
+     %b: f32[50] = aten.dropout.default(%x, 0.5, True)
+     %c: bf16[50] = aten.to.dtype(%b, torch.bfloat16)
+     %d: f32[50] = aten.to.dtype(%c, torch.float32)
+     %y: f32[50] = aten.mul.Tensor(%d, %w)
+     return %y
+    }"""
+    assert gradient_excess(parse_graph(graph), parse_graph(graph), _leaves(), 0) is None
+    wrong = graph.replace("(%d, %w)", "(%d, %d)")
+    assert gradient_excess(parse_graph(graph), parse_graph(wrong), _leaves(), 0) is not None
+
+
+def test_a_reference_keeps_everything_for_gradients_and_frees_what_is_dead_otherwise() -> None:
+    chain = "\n".join(
+        f"%a{i + 1}: f32[n] = aten.sin.default(%a{i})".replace("[n]", "[<n>]") for i in range(10)
+    )
+    graph = parse_graph(f"graph {{\n%a0: f32[<n>] = argument 0\n{chain}\nreturn %a10\n}}")
+    assert reference_bytes(graph, {"n": 100}, backward=False) == 2 * 800
+    assert reference_bytes(graph, {"n": 100}, backward=True) == 12 * 800

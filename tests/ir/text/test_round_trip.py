@@ -1,4 +1,4 @@
-"""The text form: every kind of operand and type round-trips, and nonsense is refused by place."""
+"""Every kind of operand and type comes back from its text; the text is the same everywhere."""
 
 import subprocess
 import sys
@@ -7,8 +7,6 @@ import pytest
 import sympy
 import torch
 
-import graphopt
-from graphopt.errors import InvalidGraph
 from graphopt.ir.graph import (
     Argument,
     Constant,
@@ -23,7 +21,7 @@ from graphopt.ir.graph import (
     Value,
 )
 from graphopt.ir.literal import Lit
-from graphopt.ir.text import parse_expression, parse_graph, print_graph
+from graphopt.ir.text import parse_graph, print_graph
 from graphopt.ir.types import ListType, NoneType, SymType, TensorType, contiguous_strides
 
 CPU = torch.device("cpu")
@@ -93,40 +91,6 @@ def test_every_form_of_operand_result_and_input_round_trips() -> None:
     assert print_graph(parse_graph(print_graph(graph))) == print_graph(graph)
 
 
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("", "expected 'graph'"),
-        ("graph {", "expected"),
-        ("graph { return %x }", "%x is used before it is defined"),
-        ("graph { %x: f33[2] = argument 0 return %x }", "expected a type"),
-        ("graph { %x: f32[2] = argument 0 %x: f32[2] = argument 1 return %x }", "defined twice"),
-        ("graph { %x: f32[2] = argument 0 return %x } more", "expected the end"),
-        ("graph { ? }", "no token"),
-        ("graph { %x: f32[<__import__('os')>] = argument 0 return %x }", "no size expression"),
-    ],
-)
-def test_nonsense_is_refused_with_its_place(text: str, says: str) -> None:
-    with pytest.raises(InvalidGraph, match=says.replace("(", r"\(")):
-        parse_graph(text)
-
-
-@pytest.mark.parametrize(
-    "text", ["().__class__", "open('x')('y')", "[1]", "x if y else z", "lambda: 1", "'a'"]
-)
-def test_size_expressions_run_no_python(text: str) -> None:
-    with pytest.raises(InvalidGraph):
-        parse_expression(text)
-
-
-def test_literals_are_told_apart_by_type_and_bits() -> None:
-    different = [Lit(v) for v in (1, 1.0, True, 0, 0.0, -0.0, False, -1, -2, 1 + 0j, "1", None)]
-    assert len(set(different)) == len(different)
-    assert all(a != b for i, a in enumerate(different) for b in different[:i])
-    assert Lit(float("nan")) == Lit(-float("nan"))
-    assert hash(Lit(-1)) != hash(Lit(-2))
-
-
 PRINT = """
 import torch, graphopt
 from graphopt.ir.text import print_graph
@@ -148,41 +112,3 @@ def test_the_text_is_the_same_in_every_process_and_hash_seed() -> None:
     ]
     assert texts[0] == texts[1]
     assert b"aten.lstm.input" in texts[0]
-
-
-def test_a_graph_checks_itself() -> None:
-    x, y = Value("x", tensor(2)), Value("y", tensor(2))
-    node = Node("y", "aten.neg.default", (x,), (), (y,))
-    entry = Input(x, Argument(0))
-    Graph((entry,), (node,), (y,))
-    for inputs, nodes, outputs, says in [
-        ((), (node,), (y,), "used before"),
-        ((entry, entry), (node,), (y,), "defined twice"),
-        ((entry,), (node, node), (y,), "one name"),
-        ((entry,), (), (y,), "used before"),
-        ((entry,), (Node("y", "op", (Value("x", tensor(3)),), (), (y,)),), (y,), "another type"),
-        ((entry,), (Node("y", "op", (x,), (), ()),), (x,), "0 results where one"),
-        (
-            (entry,),
-            (Node("y", "op", (x,), (), (Value("y", NoneType()),)),),
-            (Value("y", NoneType()),),
-            "no tensor",
-        ),
-    ]:
-        with pytest.raises(InvalidGraph, match=says):
-            Graph(inputs, nodes, outputs)  # type: ignore[arg-type]
-
-
-def test_captured_source_lines_name_file_line_text_and_module() -> None:
-    class Inner(torch.nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.part(x)
-
-        def part(self, x: torch.Tensor) -> torch.Tensor:
-            return x.sin()  # here
-
-    opt = graphopt.optimize(torch.nn.Sequential(torch.nn.Tanh(), Inner()), (torch.zeros(2),), passes=[])
-    (origin,) = opt.graph.nodes[1].origins
-    assert (origin.file, origin.module) == (__file__, "1")
-    assert "x.sin()" in origin.text
-    assert origin.line == Inner.part.__code__.co_firstlineno + 1

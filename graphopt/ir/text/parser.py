@@ -1,25 +1,10 @@
-"""The text form of a graph: `print_graph` and `parse_graph` are inverses.
+"""From text to graphs."""
 
-    graph {
-      %x: f32[2, 4] = argument 0
-      %w: f32[4, 4] = param "fc.weight"
-      %t: f32[4, 4]{1, 4} = aten.t.default(%w)  # "model.py":12 "x @ self.w.t()" in "fc"
-      chunk: (%a: f32[1, 4], %b: f32[1, 4]) = aten.chunk.default(%x, 2)
-      return %a, %t
-    }
-
-Strides stand in braces where they are not row-major, a device where it is not the CPU, a symbolic size
-as `<2*s0>`, and `kept` after the type of a value that is kept from call to call. A sub-graph that returns
-one value bare ends in `yield`. The same graph prints the same text in every process.
-"""
-
-import ast
 import json
 import re
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
-import sympy
 import torch
 
 from graphopt.errors import InvalidGraph
@@ -40,126 +25,11 @@ from graphopt.ir.graph import (
     Value,
 )
 from graphopt.ir.literal import Lit
+from graphopt.ir.text.dtypes import DTYPES
+from graphopt.ir.text.expressions import parse_expression
 from graphopt.ir.types import Dim, ListType, NoneType, SymType, TensorType, Type, contiguous_strides
 
 _CPU = torch.device("cpu")
-_SHORT = {"float": "f", "bfloat": "bf", "int": "i", "uint": "u", "complex": "c", "float8": "f8"}
-
-
-def _short_name(dtype: torch.dtype) -> str:
-    name = str(dtype).removeprefix("torch.")
-    if name == "bool":
-        return "b8"
-    plain = re.fullmatch(r"(float|bfloat|int|uint|complex)(\d+)", name)
-    return f"{_SHORT[plain[1]]}{plain[2]}" if plain else name
-
-
-_DTYPES = {_short_name(value): value for value in vars(torch).values() if isinstance(value, torch.dtype)}
-
-
-def print_graph(graph: Graph, *, origins: bool = True, indent: str = "") -> str:
-    """The text of a graph; `origins=False` leaves the source lines out."""
-    inner = indent + "  "
-    lines = ["graph {"]
-    for entry in graph.inputs:
-        lines.append(f"{inner}{_defined(entry.value)} = {_source(entry.source)}")
-    kept = frozenset(graph.kept)
-    for node in graph.nodes:
-        lines.append(inner + _node(node, origins, inner, kept))
-    outputs = ", ".join(_arg(output, origins, inner) for output in graph.outputs)
-    lines.append(f"{inner}{'yield' if graph.bare else 'return'} {outputs}".rstrip())
-    lines.append(f"{indent}}}")
-    return "\n".join(lines)
-
-
-def print_node(node: Node) -> str:
-    """One node's line, without its source lines."""
-    return _node(node, False, "")
-
-
-def _defined(value: Value, kept: frozenset[str] = frozenset()) -> str:
-    return f"%{value.name}: {print_type(value.type)}{' kept' if value.name in kept else ''}"
-
-
-def _source(source: Source) -> str:
-    match source:
-        case Argument(index):
-            return f"argument {index}"
-        case State(kind, path):
-            return f"{kind} {json.dumps(path)}"
-        case Constant(name):
-            return f"constant {json.dumps(name)}"
-        case Kept(index):
-            return f"kept {index}"
-
-
-def _node(node: Node, origins: bool, indent: str, kept: frozenset[str] = frozenset()) -> str:
-    if node.many:
-        left = f"{node.name}: ({', '.join(_defined(value, kept) for value in node.results)})"
-    else:
-        left = _defined(node.results[0], kept)
-    operands = [_arg(arg, origins, indent) for arg in node.args]
-    operands += [f"{name}={_arg(arg, origins, indent)}" for name, arg in node.kwargs]
-    text = f"{left} = {node.op}({', '.join(operands)})"
-    if origins and node.origins:
-        text += "  # " + "; ".join(_origin(origin) for origin in node.origins)
-    return text
-
-
-def _origin(origin: Origin) -> str:
-    return f"{json.dumps(origin.file)}:{origin.line} {json.dumps(origin.text)} in {json.dumps(origin.module)}"
-
-
-def _arg(arg: Arg, origins: bool, indent: str) -> str:
-    match arg:
-        case Value():
-            return f"%{arg.name}"
-        case Lit(value):
-            return _literal(value)
-        case Sequence(kind, items):
-            inside = ", ".join(_arg(item, origins, indent) for item in items)
-            return f"[{inside}]" if kind == "list" else f"({inside})"
-        case Slice(start, stop, step):
-            return f"slice({', '.join(_arg(a, origins, indent) for a in (start, stop, step))})"
-        case Mapping(pairs):
-            inside = ", ".join(f"{json.dumps(k)}: {_arg(a, origins, indent)}" for k, a in pairs)
-            return f"mapping({inside})"
-        case Graph():
-            return print_graph(arg, origins=origins, indent=indent)
-
-
-def _literal(value: Any) -> str:
-    if isinstance(value, str):
-        return json.dumps(value)
-    if isinstance(value, complex):
-        return f"complex({value.real!r}, {value.imag!r})"
-    if isinstance(value, torch.device):
-        return f"device({json.dumps(str(value))})"
-    return repr(value)
-
-
-def print_type(kind: Type) -> str:
-    """The text of a type."""
-    match kind:
-        case TensorType(dtype, shape, strides, device):
-            text = f"{_short_name(dtype)}[{', '.join(map(_dim, shape))}]"
-            if strides is None:
-                text += "{none}"
-            elif strides != contiguous_strides(shape):
-                text += f"{{{', '.join(map(_dim, strides))}}}"
-            return text if device == _CPU else f"{text} on {json.dumps(str(device))}"
-        case SymType(name, expr):
-            return name if expr is None else f"{name}<{expr}>"
-        case NoneType():
-            return "none"
-        case ListType(items):
-            return f"({', '.join(map(print_type, items))})"
-
-
-def _dim(size: Dim) -> str:
-    return str(size) if isinstance(size, int) else f"<{size}>"
-
-
 _TOKEN = re.compile(
     r"""\s*(?:
       (?P<string>"(?:[^"\\]|\\.)*")
@@ -391,7 +261,7 @@ class _Parser:
             return NoneType()
         if name in ("int", "float", "bool"):
             return SymType(name, parse_expression(self._next()[1:-1]) if self.kind == "expr" else None)
-        if name not in _DTYPES:
+        if name not in DTYPES:
             self.fail("a type")
         self._take("[")
         shape = tuple(self._list("]", self._size))
@@ -408,7 +278,7 @@ class _Parser:
         if self._at("on"):
             self._next()
             device = torch.device(self._string())
-        return TensorType(_DTYPES[name], shape, strides, device)
+        return TensorType(DTYPES[name], shape, strides, device)
 
     def _size(self) -> Dim:
         return parse_expression(self._next()[1:-1]) if self.kind == "expr" else self._integer()
@@ -423,49 +293,3 @@ class _Keyword:
 
 def _number(text: str) -> int | float:
     return float(text) if re.search(r"[.einf]", text) else int(text)
-
-
-_FUNCTIONS: dict[str, Any] = {
-    "floor": sympy.floor,
-    "ceiling": sympy.ceiling,
-    "Mod": sympy.Mod,
-    "Max": sympy.Max,
-    "Min": sympy.Min,
-}
-
-
-def parse_expression(text: str) -> Any:
-    """A sympy expression over integer symbols. Only arithmetic and named functions are accepted, and
-    nothing is evaluated as Python. Raises InvalidGraph."""
-    try:
-        return _sympy(ast.parse(text, mode="eval").body)
-    except (SyntaxError, ValueError, TypeError) as error:
-        raise InvalidGraph(f"{text!r} is no size expression: {error}") from error
-
-
-def _sympy(node: ast.AST) -> Any:
-    match node:
-        case ast.Constant(value=int() as value):
-            return sympy.Integer(value)
-        case ast.Constant(value=float() as value):
-            return sympy.Float(value)
-        case ast.Name(id=name):
-            return sympy.Symbol(name, integer=True)
-        case ast.UnaryOp(op=ast.USub(), operand=operand):
-            return -_sympy(operand)
-        case ast.BinOp(left=left, op=op, right=right):
-            a, b = _sympy(left), _sympy(right)
-            match op:
-                case ast.Add():
-                    return a + b
-                case ast.Sub():
-                    return a - b
-                case ast.Mult():
-                    return a * b
-                case ast.Div():
-                    return a / b
-                case ast.Pow():
-                    return a**b
-        case ast.Call(func=ast.Name(id=name), args=args, keywords=[]):
-            return _FUNCTIONS.get(name, sympy.Function(name))(*map(_sympy, args))
-    raise ValueError(f"{type(node).__name__} is not allowed")
