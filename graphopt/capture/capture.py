@@ -109,7 +109,7 @@ def _traced(model: torch.nn.Module, call: Call, dynamic_shapes: Any) -> Trace:
             return run(False)
         except Unsupported:
             raise refused from None
-    if traced.watch.reads_grad_mode and not torch.is_grad_enabled():
+    if traced.watch.reads.grad_mode and not torch.is_grad_enabled():
         return run(False)
     return traced
 
@@ -147,11 +147,11 @@ def _example_sizes(call: Call, facts: tuple[TensorFact | NumberFact, ...]) -> tu
 
 def _mode_facts(watch: Watch) -> tuple[ModeFact, ...]:
     facts = {mode: read() for mode, read in MODES.items()}
-    if watch.reads_grad_mode:
+    if watch.reads.grad_mode:
         facts["grad mode"] = watch.grad_mode
     else:
         del facts["grad mode"], facts["inference mode"]
-    facts |= {mode: reader(mode)() for mode in sorted(watch.modes)}
+    facts |= {mode: reader(mode)() for mode in sorted(watch.reads.modes)}
     return tuple(ModeFact(mode, value) for mode, value in facts.items())
 
 
@@ -170,8 +170,8 @@ def _argument_fact(leaf: Any, kind: Any, watch: Watch) -> TensorFact | NumberFac
         strides=None if leaf.layout is not torch.strided else kind.strides if dynamic else leaf.stride(),
         conjugated=leaf.is_conj(),
         negated=leaf.is_neg(),
-        offset=leaf.storage_offset() if watch.reads_offset else None,
-        requires_grad=leaf.requires_grad if watch.reads_grad else None,
+        offset=leaf.storage_offset() if watch.reads.offset else None,
+        requires_grad=leaf.requires_grad if watch.reads.requires_grad else None,
     )
 
 
@@ -217,7 +217,7 @@ def _state_facts(model: torch.nn.Module, graph: Graph, watch: Watch) -> tuple[St
                 device=tensor.device,
                 shape=tuple(tensor.shape),
                 strides=tensor.stride() if tensor.layout is torch.strided else None,
-                requires_grad=tensor.requires_grad if watch.reads_grad else None,
+                requires_grad=tensor.requires_grad if watch.reads.requires_grad else None,
             )
         )
     return tuple(facts)
@@ -231,7 +231,7 @@ def _attribute_facts(model: torch.nn.Module, watch: Watch) -> tuple[AttributeFac
         if type(attributes := getattr(thing, "__dict__", None)) is dict
     }
     found: dict[tuple[str, ...], Lit] = {}
-    for (holder_id, name), (holder, value) in watch.attributes.items():
+    for (holder_id, name), (holder, value) in watch.reads.attributes.items():
         if holder_id in paths:
             path = (*paths[holder_id], name)
             if _leads_to(holder, name, value):

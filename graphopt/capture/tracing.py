@@ -19,6 +19,7 @@ import torch
 from torch.export import ExportedProgram
 
 from graphopt.capture.call import Call
+from graphopt.capture.callers import HERE, TORCH
 from graphopt.capture.decisions import Decision, Decisions, Undecided
 from graphopt.capture.flat_regions import kept_flat
 from graphopt.capture.footprint import (
@@ -365,13 +366,11 @@ def _refusal(error: Exception) -> Unsupported:
 
 def _line_of(error: BaseException) -> str:
     """The innermost line of the traceback that is neither torch's nor ours."""
-    from graphopt.capture.watch import _HERE, _TORCH
-
     found = ""
     trace = error.__traceback__
     while trace is not None:
         code = trace.tb_frame.f_code
-        if not code.co_filename.startswith((_TORCH, _HERE, "<")):
+        if not code.co_filename.startswith((TORCH, HERE, "<")):
             found = f"{code.co_filename}:{trace.tb_lineno}, in {code.co_name}"
         trace = trace.tb_next
     return found
