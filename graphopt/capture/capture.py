@@ -12,6 +12,7 @@ import torch
 from graphopt.capture.call import Call
 from graphopt.capture.conditions import split
 from graphopt.capture.constants import shared
+from graphopt.capture.deferred import refuse_untimely
 from graphopt.capture.program import Program
 from graphopt.capture.reader import read
 from graphopt.capture.settled import settled_facts
@@ -55,18 +56,21 @@ def capture(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     dynamic_shapes: Any = None,
+    seed: int = 0,
 ) -> Program:
     """Captures one example call of a model.
 
     The trace runs with gradients on, so that `no_grad` regions stand in the graph and it serves both
     grad modes; where forward asks for the mode, it runs in the caller's and the mode becomes a guard.
 
+    Branches on random numbers are taken as they fall after seeding with `seed`.
+
     Raises Unsupported, with the source line and the remedy, where the call cannot be kept exactly. The
     model and the arguments are left as they were.
     """
     call = Call.of(model, args, kwargs)
     try:
-        return _capture(model, call, dynamic_shapes)
+        return _capture(model, call, dynamic_shapes, seed)
     except SideEffect as effect:
         # Modules fill caches and settle flags on their first call: keep what they do from then on.
         with warmed_up(model, call) as changes:
@@ -74,14 +78,14 @@ def capture(
             if settled is None:
                 raise
             try:
-                program = _capture(model, call, dynamic_shapes)
+                program = _capture(model, call, dynamic_shapes, seed)
             except Unsupported:
                 raise effect from None
             return replace(program, facts=replace(program.facts, settled=settled))
 
 
-def _capture(model: torch.nn.Module, call: Call, dynamic_shapes: Any) -> Program:
-    traced = _traced(model, call, dynamic_shapes)
+def _capture(model: torch.nn.Module, call: Call, dynamic_shapes: Any, seed: int) -> Program:
+    traced = _traced(model, call, dynamic_shapes, seed)
     arguments = {
         structure.index: parameter.name
         for parameter, structure in zip(call.parameters, call.arguments, strict=True)
@@ -92,15 +96,24 @@ def _capture(model: torch.nn.Module, call: Call, dynamic_shapes: Any) -> Program
     whole, constants = shared(*captured)
     facts = _facts(model, call, traced, whole, symbols)
     graph, conditions = split(whole, traced.decisions)
-    return Program(graph, traced.interface, facts, constants, traced.path, conditions=conditions)
+    refuse_untimely(graph, traced.interface, traced.draws)
+    return Program(
+        graph,
+        traced.interface,
+        facts,
+        constants,
+        traced.path,
+        conditions=conditions,
+        draws=traced.draws,
+    )
 
 
-def _traced(model: torch.nn.Module, call: Call, dynamic_shapes: Any) -> Trace:
+def _traced(model: torch.nn.Module, call: Call, dynamic_shapes: Any, seed: int) -> Trace:
     """Traces with gradients on; without where the mode is asked for, or gradients would be lost."""
 
     def run(grad: bool) -> Trace:
         with torch.inference_mode(False), torch.set_grad_enabled(grad):
-            return trace(model, call, dynamic_shapes)
+            return trace(model, call, dynamic_shapes, seed)
 
     try:
         traced = run(True)

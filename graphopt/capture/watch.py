@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from graphopt.capture.callers import called_by_model, called_by_transform, model_frames, user_line
 from graphopt.capture.decisions import Decisions, Undecided
+from graphopt.capture.foreign import DrawnNumbers
 from graphopt.capture.hidden import hiding, replaced
 from graphopt.capture.reads import Reads
 from graphopt.errors import Unsupported
@@ -80,12 +81,13 @@ _REMEDY = "move it out of forward"
 class Watch(TorchFunctionMode):
     """Active around the model's own forward while it is traced."""
 
-    def __init__(self, as_eager: bool = True, decisions: Decisions | None = None) -> None:
+    def __init__(self, as_eager: bool = True, decisions: Decisions | None = None, seed: int = 0) -> None:
         super().__init__()
         self.as_eager = as_eager  # hide from the model that it is being traced
         self.decisions = decisions or Decisions()
         self.refusal: Unsupported | None = None
         self.reads = Reads(self.refuse)
+        self.numbers = DrawnNumbers(self.refuse, seed)
         self.grad_mode = torch.is_grad_enabled()
         self._undone: list[tuple[Any, str, Any]] = []
         self._data: list[torch.Tensor] = []
@@ -169,11 +171,18 @@ class Watch(TorchFunctionMode):
         """Watches what is not a torch function: attribute reads, grad-mode reads, custom backwards."""
         replacements = list(self._replacements(model))
         self._undone = [(owner, name, vars(owner).get(name)) for owner, name, _ in replacements]
-        with replaced(replacements):
-            yield
+        self.numbers.begin()
+        try:
+            with replaced(replacements):
+                yield
+        except BaseException:
+            self.numbers.abandon()
+            raise
+        self.numbers.end()
 
     def _replacements(self, model: torch.nn.Module) -> Iterator[tuple[Any, str, Any]]:
         yield from self.reads.replacements(model)
+        yield from self.numbers.replacements()
         yield torch.fx.proxy.TracerBase, "_filter_traceback_frames", model_frames
         if self.as_eager:
             yield from hiding()
