@@ -150,7 +150,7 @@ def optimize(
         progress("capture")
         verifier = Verifier(original, call_args, call_kwargs, seed, Budget(time_budget_s))
         try:
-            program = capture(original, call_args, call_kwargs, dynamic_shapes)
+            program = capture(original, call_args, call_kwargs, dynamic_shapes, seed)
         except ExportRefused as refused:
             raise verifier.example_error() or refused from refused.__cause__
         # A call that raises shows nothing of what comes after: a dead operator may be the one that raises.

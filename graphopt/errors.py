@@ -38,6 +38,10 @@ class GuardError(Error):
     """A call does not satisfy what was assumed at capture, and `on_guard="error"` was asked for."""
 
 
+class BranchError(GuardError):
+    """A branch that the graph itself asks fell otherwise than at capture; the call had no effect."""
+
+
 class NotEquivalent(Error):
     """Two programs that were to compute the same do not."""
 

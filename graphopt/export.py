@@ -28,6 +28,11 @@ def export_program(module: OptimizedModule) -> torch.export.ExportedProgram:
     Raises Unsupported where torch.export cannot express it.
     """
     program = serving_of(module).newest.program
+    if program.draws:
+        raise Unsupported(
+            "forward draws random numbers from outside torch, and a loaded program would not",
+            remedy="draw them from torch, or use torch.save(opt.module)",
+        )
     met = list(_leaves(program.interface.arguments))
     if len(set(met)) < len(met):
         raise Unsupported(

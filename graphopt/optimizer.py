@@ -187,7 +187,7 @@ def confirm(program: Program, verifier: Verifier) -> dict[str, Verdict]:
         if check.name != EXAMPLE and not (check.backward and program.path != "eager"):
             break
         verdict = verdicts[check.name] = verifier.run(check, served, Claim.BITWISE)
-        if verdict.equivalent is False:
+        if verdict.equivalent is False or (verdict.given_up and check.name == EXAMPLE):
             raise Unsupported(
                 f"forward does something else when it is traced: {verdict.evidence}",
                 remedy="look for a branch on values, or on whether forward is being compiled or exported",

@@ -11,11 +11,12 @@ from typing import Any
 import torch
 
 from graphopt.analysis.stages import Derivation
-from graphopt.cache.derived import Derived, NotDerived
+from graphopt.attempt import Attempts, GivenUp
+from graphopt.cache.derived import Derived
 from graphopt.capture.conditions import Conditions
 from graphopt.capture.program import Program
 from graphopt.emit import emit, restoring_modes
-from graphopt.errors import ExampleRaises, GuardError, Unsupported
+from graphopt.errors import BranchError, ExampleRaises, GuardError, Unsupported
 from graphopt.guards import Guard
 from graphopt.guards.places import Path, held, split_path
 from graphopt.ir.graph import Constant, Graph, Source, State
@@ -37,6 +38,7 @@ class Variant:
         self.graph_module = self._emitted(program.graph)
         training = None if program.training is None else self._emitted(program.training)
         self.run = self._runner(self.graph_module.forward, training and training.forward)
+        self.attempts = Attempts(program)
         graphs = (program.graph, *filter(None, (program.training,)))
         self._sets_requires_grad = any(map(_sets_requires_grad, graphs))
         self.branches = None if program.conditions is None else _Branches(program, program.conditions, model)
@@ -56,11 +58,16 @@ class Variant:
         return run
 
     @cached_property
+    def attempt(self) -> Callable[..., Any]:
+        """`run`, which raises GivenUp where the original has to make the call."""
+        return self.attempts.over(self.run)
+
+    @cached_property
     def serve(self) -> Callable[..., Any]:
-        """Runs a call that `holds`, on the very state tensors that were found to hold."""
+        """`attempt` for a call that `holds`, on the very state tensors that were found to hold."""
         places = {path: i for i, fact in enumerate(self.program.facts.state) for path in fact.paths}
         if not places:
-            return self.run
+            return self.attempt
 
         def served(graph: Graph) -> Callable[..., Any]:
             forward, tensors = self._emitted(graph, places).forward, self.guard.tensors
@@ -71,7 +78,8 @@ class Variant:
             return run
 
         training = self.program.training
-        return self._runner(served(self.program.graph), None if training is None else served(training))
+        run = self._runner(served(self.program.graph), None if training is None else served(training))
+        return self.attempts.over(run)
 
     def prepare(self) -> None:
         """Computes kept values ahead of a call, for compilers, which take what they find. Raises NotDerived
@@ -102,6 +110,8 @@ class Variant:
         if self._sets_requires_grad and not torch.compiler.is_exporting():  # compilers lose it
             return False
         if not self.modes_hold() or not self.guard.holds_traced(args, kwargs):
+            return False
+        if self.program.draws or (self.attempts.asks_within and not torch.compiler.is_exporting()):
             return False
         if self.branches is not None:
             if not torch.compiler.is_exporting():
@@ -247,8 +257,9 @@ class Serving:
             if variant.holds(args, kwargs):
                 try:
                     return variant.serve(*args, **kwargs)
-                except NotDerived:  # it comes before anything else in a call
-                    return self.original(*args, **kwargs)
+                except GivenUp as given_up:
+                    found = given_up
+                return self._after(found, variant, args, kwargs)
         self.invalidate()
         return self._without_variant(args, kwargs)
 
@@ -257,6 +268,23 @@ class Serving:
         for variant in (*self.variants, *filter(None, (self._retired,))):
             variant.invalidate()
 
+    def _after(
+        self, given_up: GivenUp, variant: Variant, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Makes a call whose run was given up."""
+        if variant.attempts.are_in_vain and variant in self.variants and self.policy.on_guard != "error":
+            if len(self.variants) == 1:
+                self.retire()
+            else:
+                self.variants.remove(variant)
+        if self.policy.on_guard == "error" and not given_up.raised:
+            raise BranchError(given_up.reason, remedy='use on_guard="original"')
+        result = self.original(*args, **kwargs)
+        if self.policy.on_guard == "error":
+            raise GuardError(given_up.reason, remedy="report it: the original does not raise")
+        self._warn(given_up.reason)
+        return result
+
     def _without_variant(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         policy, variants = self.policy, self.variants
         if not variants and policy.capture is not None:
@@ -264,7 +292,7 @@ class Serving:
                 variant = self._new_variant(args, kwargs)
             except ExampleRaises:
                 return self.original(*args, **kwargs)
-            return (variant.run if variant else self.original)(*args, **kwargs)
+            return self._first(variant, args, kwargs)
         if self._retired is not None:
             return self.original(*args, **kwargs)
         reason = self.violation(args, kwargs)
@@ -274,15 +302,29 @@ class Serving:
             if len(variants) < MAX_VARIANTS:
                 try:
                     variant = self._new_variant(args, kwargs)
-                    return (variant.run if variant else self.original)(*args, **kwargs)
                 except Unsupported as error:
                     reason = f"{reason}; capturing this call fails: {error.what}"
+                else:
+                    return self._first(variant, args, kwargs)
             else:
                 reason = f"{reason}; there are {MAX_VARIANTS} variants already"
+        self._warn(reason)
+        return self.original(*args, **kwargs)
+
+    def _first(self, variant: Variant | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Makes the call that a variant was captured from."""
+        if variant is None:
+            return self.original(*args, **kwargs)
+        try:
+            return variant.attempt(*args, **kwargs)
+        except GivenUp as given_up:
+            found = given_up
+        return self._after(found, variant, args, kwargs)
+
+    def _warn(self, reason: str) -> None:
         if not self._warned:
             self._warned = True
-            warnings.warn(f"graphopt runs the original model: {reason} (said once)", stacklevel=6)
-        return self.original(*args, **kwargs)
+            warnings.warn(f"graphopt runs the original model: {reason} (said once)", stacklevel=7)
 
     def _in_compiler(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         for variant in self.variants:

@@ -12,6 +12,7 @@ import torch
 from graphopt.capture.call import Call
 from graphopt.capture.conditions import split
 from graphopt.capture.constants import shared
+from graphopt.capture.deferred import refuse_untimely
 from graphopt.capture.program import Program
 from graphopt.capture.reader import read
 from graphopt.capture.settled import settled_facts
@@ -56,18 +57,21 @@ def capture(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     dynamic_shapes: Any = None,
+    seed: int = 0,
 ) -> Program:
     """Captures one example call of a model.
 
     The trace runs with gradients on, so that `no_grad` regions stand in the graph and it serves both
     grad modes; where forward asks for the mode, it runs in the caller's and the mode becomes a guard.
 
+    Branches on random numbers are taken as they fall after seeding with `seed`.
+
     Raises Unsupported, with the source line and the remedy, where the call cannot be kept exactly. The
     model and the arguments are left as they were.
     """
     call = Call.of(model, args, kwargs)
     try:
-        return _capture(model, call, dynamic_shapes)
+        return _capture(model, call, dynamic_shapes, seed)
     except SideEffect as effect:
         # Modules fill caches and settle flags on their first call: keep what they do from then on.
         with warmed_up(model, call) as changes:
@@ -75,14 +79,14 @@ def capture(
             if settled is None:
                 raise
             try:
-                program = _capture(model, call, dynamic_shapes)
+                program = _capture(model, call, dynamic_shapes, seed)
             except Unsupported:
                 raise effect from None
             return replace(program, facts=replace(program.facts, settled=settled))
 
 
-def _capture(model: torch.nn.Module, call: Call, dynamic_shapes: Any) -> Program:
-    traced = _traced(model, call, dynamic_shapes)
+def _capture(model: torch.nn.Module, call: Call, dynamic_shapes: Any, seed: int) -> Program:
+    traced = _traced(model, call, dynamic_shapes, seed)
     arguments = {
         structure.index: parameter.name
         for parameter, structure in zip(call.parameters, call.arguments, strict=True)
@@ -93,15 +97,24 @@ def _capture(model: torch.nn.Module, call: Call, dynamic_shapes: Any) -> Program
     whole, constants = shared(*captured)
     facts = _facts(model, call, traced, whole, symbols)
     graph, conditions = split(whole, traced.decisions)
-    return Program(graph, traced.interface, facts, constants, traced.path, conditions=conditions)
+    refuse_untimely(graph, traced.interface, traced.draws)
+    return Program(
+        graph,
+        traced.interface,
+        facts,
+        constants,
+        traced.path,
+        conditions=conditions,
+        draws=traced.draws,
+    )
 
 
-def _traced(model: torch.nn.Module, call: Call, dynamic_shapes: Any) -> Trace:
+def _traced(model: torch.nn.Module, call: Call, dynamic_shapes: Any, seed: int) -> Trace:
     """Traces with gradients on; without where the mode is asked for, or gradients would be lost."""
 
     def run(grad: bool) -> Trace:
         with torch.inference_mode(False), torch.set_grad_enabled(grad):
-            return trace(model, call, dynamic_shapes)
+            return trace(model, call, dynamic_shapes, seed)
 
     try:
         traced = run(True)
@@ -110,7 +123,7 @@ def _traced(model: torch.nn.Module, call: Call, dynamic_shapes: Any) -> Trace:
             return run(False)
         except Unsupported:
             raise refused from None
-    if traced.watch.reads_grad_mode and not torch.is_grad_enabled():
+    if traced.watch.reads.grad_mode and not torch.is_grad_enabled():
         return run(False)
     return traced
 
@@ -148,11 +161,11 @@ def _example_sizes(call: Call, facts: tuple[TensorFact | NumberFact, ...]) -> tu
 
 def _mode_facts(watch: Watch) -> tuple[ModeFact, ...]:
     facts = {mode: read() for mode, read in MODES.items()}
-    if watch.reads_grad_mode:
+    if watch.reads.grad_mode:
         facts["grad mode"] = watch.grad_mode
     else:
         del facts["grad mode"], facts["inference mode"]
-    facts |= {mode: reader(mode)() for mode in sorted(watch.modes)}
+    facts |= {mode: reader(mode)() for mode in sorted(watch.reads.modes)}
     return tuple(ModeFact(mode, value) for mode, value in facts.items())
 
 
@@ -171,8 +184,8 @@ def _argument_fact(leaf: Any, kind: Any, watch: Watch) -> TensorFact | NumberFac
         strides=None if leaf.layout is not torch.strided else kind.strides if dynamic else leaf.stride(),
         conjugated=leaf.is_conj(),
         negated=leaf.is_neg(),
-        offset=leaf.storage_offset() if watch.reads_offset else None,
-        requires_grad=leaf.requires_grad if watch.reads_grad else None,
+        offset=leaf.storage_offset() if watch.reads.offset else None,
+        requires_grad=leaf.requires_grad if watch.reads.requires_grad else None,
     )
 
 
@@ -218,7 +231,7 @@ def _state_facts(model: torch.nn.Module, graph: Graph, watch: Watch) -> tuple[St
                 device=tensor.device,
                 shape=tuple(tensor.shape),
                 strides=tensor.stride() if tensor.layout is torch.strided else None,
-                requires_grad=tensor.requires_grad if watch.reads_grad else None,
+                requires_grad=tensor.requires_grad if watch.reads.requires_grad else None,
             )
         )
     return tuple(facts)
@@ -232,7 +245,7 @@ def _attribute_facts(model: torch.nn.Module, watch: Watch) -> tuple[AttributeFac
         if type(attributes := getattr(thing, "__dict__", None)) is dict
     }
     found: dict[tuple[str, ...], Lit] = {}
-    for (holder_id, name), (holder, value) in watch.attributes.items():
+    for (holder_id, name), (holder, value) in watch.reads.attributes.items():
         if holder_id in paths:
             path = (*paths[holder_id], name)
             if _leads_to(holder, name, value):

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from graphopt.capture.holders import Variables, contents, holders, identical, identity, refill
+from graphopt.capture.holders import GENERATORS, Variables, contents, holders, identical, identity, refill
 from graphopt.guards.members import global_names, is_users_class, stored_globals, underlying
 from graphopt.guards.places import is_users_function, reachable, slots_of
 
@@ -157,7 +157,7 @@ def _is_foreign(thing: object) -> bool:
     """Whether it is an object of an installed package's class, such as a logger or a tokenizer."""
     if isinstance(thing, dict | list | tuple | deque | set | torch.nn.Module | types.MethodType):
         return False
-    return not is_users_class(type(thing)) and not isinstance(thing, np.ndarray | bytearray)
+    return not is_users_class(type(thing)) and not isinstance(thing, (np.ndarray, bytearray, *GENERATORS))
 
 
 def _children(name: str, thing: Any) -> Iterator[tuple[str, object]]:

@@ -5,6 +5,8 @@ copy or refuse.
 """
 
 import operator
+import pickle
+import random
 import types
 from collections import OrderedDict, deque
 from collections.abc import Iterator
@@ -39,6 +41,36 @@ class Variables:
     names: tuple[str, ...]
 
 
+GENERATORS = (random.Random, np.random.Generator, np.random.RandomState)
+
+
+@dataclass(frozen=True, slots=True)
+class RandomState:
+    """The place of a random generator in its stream."""
+
+    generator: Any
+
+    def read(self) -> bytes:
+        """The place, as bytes."""
+        match self.generator:
+            case random.Random():
+                return pickle.dumps(self.generator.getstate())
+            case np.random.Generator():
+                return pickle.dumps(self.generator.bit_generator.state)
+            case _:
+                return pickle.dumps(self.generator.get_state(legacy=False))
+
+    def put_back(self, place: bytes) -> None:
+        """Goes back to a place that was read."""
+        match self.generator:
+            case random.Random():
+                self.generator.setstate(pickle.loads(place))
+            case np.random.Generator():
+                self.generator.bit_generator.state = pickle.loads(place)
+            case _:
+                self.generator.set_state(pickle.loads(place))
+
+
 def holders(thing: Any) -> Iterator[Any]:
     """What of one thing can change, without what is below it."""
     if isinstance(thing, type):
@@ -48,6 +80,8 @@ def holders(thing: Any) -> Iterator[Any]:
     own = (list, dict, set, deque, bytearray, Variables)
     if isinstance(thing, own) or (isinstance(thing, np.ndarray) and thing.flags.writeable):
         yield thing
+    if isinstance(thing, GENERATORS) and not isinstance(thing, random.SystemRandom):
+        yield RandomState(thing)
     attributes = getattr(thing, "__dict__", None)
     if type(attributes) is dict and not isinstance(thing, types.FunctionType | types.MethodType):
         yield attributes
@@ -64,6 +98,8 @@ def identity(holder: Any) -> object:
             return "class", id(kind)
         case Variables(namespace, names):
             return "variables", id(namespace), names
+        case RandomState(generator):
+            return "random", id(generator)
         case _:
             return id(holder)
 
@@ -77,6 +113,8 @@ def contents(holder: Any) -> Any:
             return {name: value for name, value in vars(kind).items() if not name.startswith("__")}
         case Variables(namespace, names):
             return {name: namespace[name] for name in names if name in namespace}
+        case RandomState():
+            return holder.read()
         case dict():
             return dict(_base(holder).items(holder))
         case set():
@@ -125,6 +163,8 @@ def refill(holder: Any, before: Any) -> None:
             for name in names:
                 namespace.pop(name, None)
             namespace.update(before)
+        case RandomState():
+            holder.put_back(before)
         case dict():
             base = _base(holder)
             base.clear(holder)

@@ -11,9 +11,9 @@ from torch.amp.autocast_mode import _enter_autocast, _exit_autocast
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 
+from graphopt.capture.callers import HERE, TORCH
 from graphopt.capture.flat_regions import ENTER, EXIT, SET_GRAD, gathered
 from graphopt.capture.symbols import Symbols
-from graphopt.capture.watch import _HERE, _TORCH
 from graphopt.errors import Unsupported
 from graphopt.guards.places import reachable
 from graphopt.ir.graph import (
@@ -368,7 +368,7 @@ def _origins(node: torch.fx.Node) -> Iterator[Origin]:
     paths = [entry[0] for entry in stack.values() if not entry[0].startswith("_")]
     module = _module_path(paths[-1]) if paths else ""
     frames = _FRAME.findall(node.meta.get("stack_trace") or "")
-    own = [frame for frame in frames if not frame[0].startswith((_TORCH, _HERE, "torch/", "<"))]
+    own = [frame for frame in frames if not frame[0].startswith((TORCH, HERE, "torch/", "<"))]
     if own:
         file, line, text = own[-1]
         yield Origin(file, int(line), text.strip(), module)

@@ -19,6 +19,7 @@ import torch
 from torch.export import ExportedProgram
 
 from graphopt.capture.call import Call
+from graphopt.capture.callers import HERE, TORCH
 from graphopt.capture.decisions import Decision, Decisions, Undecided
 from graphopt.capture.flat_regions import kept_flat
 from graphopt.capture.footprint import (
@@ -29,6 +30,7 @@ from graphopt.capture.footprint import (
     PythonState,
     roots_of,
 )
+from graphopt.capture.foreign import Draws
 from graphopt.capture.meta_kernels import mended
 from graphopt.capture.unreadable import UNREADABLE_REMEDY, unreadable
 from graphopt.capture.watch import Watch
@@ -64,6 +66,11 @@ class Trace:
     def decisions(self) -> tuple[Decision, ...]:
         """The branches on values that forward took; the program's last outputs are what it asked."""
         return tuple(self.watch.decisions.made) if self.watch.as_eager else ()
+
+    @property
+    def draws(self) -> Draws:
+        """What forward draws from outside torch."""
+        return self.watch.numbers.found
 
     @property
     def path(self) -> str:
@@ -199,8 +206,10 @@ def trace(
     model: torch.nn.Module,
     call: Call,
     dynamic_shapes: Any = None,
+    seed: int = 0,
 ) -> Trace:
-    """Exports one example call. Leaves no trace, whether it succeeds or not.
+    """Exports one example call. Leaves no trace, whether it succeeds or not. Where forward goes by random
+    numbers, it goes as they fall after seeding with `seed`.
 
     The model is first traced as if it ran eagerly; where it branches on values, a real call says which
     way. Where torch.export refuses that path, or values are lacking (on the meta device), it goes the one
@@ -210,15 +219,15 @@ def trace(
     """
     try:
         try:
-            return _trace(model, call, dynamic_shapes, Watch())
+            return _trace(model, call, dynamic_shapes, Watch(seed=seed))
         except Undecided:
             if _lacks_values(model, call):
-                return _trace(model, call, dynamic_shapes, Watch(as_eager=False))
-            rehearsed = Decisions(_rehearse(model, call))
-            return _trace(model, call, dynamic_shapes, Watch(decisions=rehearsed))
+                return _trace(model, call, dynamic_shapes, Watch(as_eager=False, seed=seed))
+            rehearsed = Decisions(_rehearse(model, call, seed))
+            return _trace(model, call, dynamic_shapes, Watch(decisions=rehearsed, seed=seed))
     except ExportRefused as refused:
         try:
-            return _trace(model, call, dynamic_shapes, Watch(as_eager=False))
+            return _trace(model, call, dynamic_shapes, Watch(as_eager=False, seed=seed))
         except Unsupported:
             raise refused from refused.__cause__
 
@@ -258,14 +267,15 @@ def _lacks_values(model: torch.nn.Module, call: Call) -> bool:
     return any(tensor.is_meta for tensor in (*leaves, *model.parameters(), *model.buffers()))
 
 
-def _rehearse(model: torch.nn.Module, call: Call) -> tuple[Decision, ...]:
+def _rehearse(model: torch.nn.Module, call: Call, seed: int) -> tuple[Decision, ...]:
     """How a real call decides the branches on values, as far as it comes. Leaves no trace."""
-    watch, world = Watch(decisions=Decisions(rehearsing=True)), GlobalState()
+    watch, world = Watch(decisions=Decisions(rehearsing=True), seed=seed), GlobalState()
     python = PythonState(roots_of(model, call.functions))
     with Preserved(model), _quiet(), _printing_to(io.StringIO()):
         try:
             leaves = tuple(_copy(leaf) if torch.is_tensor(leaf) else leaf for leaf in call.leaves)
             args, kwargs, _ = call.replay(leaves)
+            torch.manual_seed(seed)
             with watch.patches(model), watch:
                 model(*args, **kwargs)
         except Exception:
@@ -365,13 +375,11 @@ def _refusal(error: Exception) -> Unsupported:
 
 def _line_of(error: BaseException) -> str:
     """The innermost line of the traceback that is neither torch's nor ours."""
-    from graphopt.capture.watch import _HERE, _TORCH
-
     found = ""
     trace = error.__traceback__
     while trace is not None:
         code = trace.tb_frame.f_code
-        if not code.co_filename.startswith((_TORCH, _HERE, "<")):
+        if not code.co_filename.startswith((TORCH, HERE, "<")):
             found = f"{code.co_filename}:{trace.tb_lineno}, in {code.co_name}"
         trace = trace.tb_next
     return found

@@ -10,6 +10,7 @@ import importlib.resources
 from dataclasses import dataclass
 from functools import cache
 
+from graphopt.ir.branch import TOOK
 from graphopt.ir.graph import Node, Value
 from graphopt.ir.literal import Lit
 from graphopt.ir.types import SymType, TensorType
@@ -66,7 +67,11 @@ def _table() -> dict[str, Op]:
 
 def lookup(name: str) -> Op:
     """The facts of an operator; OPAQUE where none are confirmed."""
-    return _table().get(name) or _unknown(name)
+    return _table().get(name) or _OWN.get(name) or _unknown(name)
+
+
+# Graphopt's own. That it raises is all that it does: it stays behind what was drawn before it was asked.
+_OWN = {TOOK: Op(TOOK, Effect.RAISES, Alias.FRESH, (), ("asked", "answer", "where"))}
 
 
 @cache

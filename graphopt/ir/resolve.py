@@ -9,7 +9,8 @@ import torch
 from graphopt.errors import InvalidGraph
 
 _PYTHON_MODULES = {name: name for name in ("operator", "math", "builtins", "torch")} | {
-    "functorch": "torch._functorch.predispatch"  # what torch.func.vmap leaves in a graph
+    "functorch": "torch._functorch.predispatch",  # what torch.func.vmap leaves in a graph
+    "graphopt": "graphopt.ir.branch",
 }
 
 

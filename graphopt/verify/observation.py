@@ -11,12 +11,14 @@ time it took, and which class of ``grad_fn`` an output carries. Quantised tensor
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 
+from graphopt.capture.foreign import STREAMS
 from graphopt.verify.facts import Fact, Literal, Recorder, asked, tensors_in, type_name
 
 
@@ -56,9 +58,21 @@ def _modes() -> tuple[Literal, ...]:
 
 def _random_state(gpus: Sequence[int]) -> str:
     digest = hashlib.sha256(torch.get_rng_state().numpy().tobytes())
+    for stream in STREAMS.values():
+        digest.update(repr(stream.state()).encode())
     for gpu in gpus:
         digest.update(torch.cuda.get_rng_state(gpu).numpy().tobytes())
     return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def _streams_put_back() -> Iterator[None]:
+    before = {name: stream.state() for name, stream in STREAMS.items()}
+    try:
+        yield
+    finally:
+        for name, state in before.items():
+            STREAMS[name].put_back(state)
 
 
 def _state(module: torch.nn.Module | None) -> list[tuple[str, torch.Tensor]]:
@@ -101,8 +115,8 @@ def observe(
     seed: int = 0,
     backward: bool = False,
 ) -> Observation:
-    """Call ``fn(*args, **kwargs)`` once after ``torch.manual_seed(seed)`` and record all that the
-    caller can observe.
+    """Call ``fn(*args, **kwargs)`` once after seeding torch, numpy and Python's random with ``seed``, and
+    record all that the caller can observe.
 
     The arguments are used as they are, and keep what the call did to them: pass a copy
     (``copy_arguments``) where they are needed again. ``module`` is the module whose parameters and
@@ -123,8 +137,10 @@ def observe(
     grad_mode, default_dtype = torch.is_grad_enabled(), torch.get_default_dtype()
     outputs: object = None
     exception, message = None, ""
-    with torch.random.fork_rng(devices=gpus):
+    with torch.random.fork_rng(devices=gpus), _streams_put_back():
         torch.manual_seed(seed)
+        for stream in STREAMS.values():
+            stream.seed(seed)
         try:
             outputs = fn(*args, **named)
         except Exception as raised:
