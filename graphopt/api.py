@@ -18,8 +18,11 @@ from graphopt.diff import diff_text
 from graphopt.errors import Error
 from graphopt.export import export_program
 from graphopt.ir.graph import Graph
+from graphopt.latency import Measured
+from graphopt.measuring import measure as time_program
 from graphopt.module import OptimizedModule, serving_of
 from graphopt.optimizer import confirm, rewrite
+from graphopt.profile import Profile, resolve
 from graphopt.report import Report, Size
 from graphopt.serving import Offer, Policy
 from graphopt.verify.verifier import EXAMPLE, Budget, Verifier
@@ -113,6 +116,7 @@ def optimize(
     nonfinite: str = "finite",
     seed: int = 0,
     time_budget_s: float | None = None,
+    profile: Profile | str | Path | None = None,
     trust: bool = False,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Optimized:
@@ -124,12 +128,16 @@ def optimize(
     dynamic_shapes: as in torch.export, by parameter; "auto" makes every size symbolic that can be.
     verify: run both on the example inputs and compare all a caller can observe; where they differ the
         original runs and the report says so. Without it, only the capture itself is confirmed by a run.
-    measure: time both. Without it the rewritten graph is always returned.
+    measure: time both, interleaved, on the example call; where the rewritten graph is slower beyond the
+        interval of confidence, the original runs and the report says so. Without it, or without `verify`,
+        the rewritten graph is always returned.
     on_guard: what a call does that breaks a guard: run the "original" (and warn once), raise
         GuardError ("error"), or make another variant ("recapture").
     nonfinite: "finite" or "exact"; lossless passes are exact always.
     seed: of the random stream while verifying.
     time_budget_s: seconds that verification may take.
+    profile: how fast the machine is, for decisions by cost: a Profile, or the path of one; None for what
+        `graphopt calibrate` has found here, or else what the package brings along.
     progress: told in a few words what is being done.
     trust: load a `.pt2` without checking it first (it may then execute code).
 
@@ -144,6 +152,7 @@ def optimize(
     original = (
         serving_of(model).original if isinstance(model, OptimizedModule) else as_module(model, trust=trust)
     )
+    pinned = resolve(profile, torch.get_num_threads())
     record = _Record()
 
     def capture_and_rewrite(call_args: tuple[Any, ...], call_kwargs: dict[str, Any]) -> Offer:
@@ -157,8 +166,13 @@ def optimize(
         verifier = replace(verifier, graph=program.graph)
         confirmed = confirm(program, verifier)
         to_run = () if confirmed[EXAMPLE].raises else chosen
-        made = rewrite(program, to_run, verifier if verify else None, confirmed, progress)
+        made = rewrite(program, to_run, verifier if verify else None, confirmed, progress, pinned)
         verification = made.verification
+        timings: dict[bool, Measured] = {}
+        if verify and measure and verification.equivalent is not False and not confirmed[EXAMPLE].raises:
+            progress("measure")
+            timings = time_program(verifier, made.program)
+        slower = frozenset(grad for grad, one in timings.items() if one.timing and one.timing.slower)
         record.before, record.after = program.graph, made.program.graph
         record.report = Report(
             before=Size.of(program.graph),
@@ -170,17 +184,19 @@ def optimize(
             unchecked=verification.unchecked,
             difference=verification.difference,
             equivalent=verification.equivalent,
-            accepted=verification.equivalent is not False,
+            accepted=verification.equivalent is not False and (not slower or slower != timings.keys()),
+            timings=tuple(timings.values()),
             passes=tuple(one.name for one in chosen),
             notes=made.notes,
         )
-        return Offer(made.program, record.report.accepted)
+        return Offer(made.program, record.report.accepted, slower)
 
     if args is None and kwargs is None:
         return Optimized(OptimizedModule(original, (), Policy(on_guard, capture_and_rewrite)), record)
     example = tuple(args) if args is not None else ()
     offer = capture_and_rewrite(example, kwargs or {})
-    module = OptimizedModule(original, (offer.program,), Policy(on_guard, capture_and_rewrite))
+    policy = Policy(on_guard, capture_and_rewrite, offer.left)
+    module = OptimizedModule(original, (offer.program,), policy)
     if not offer.accepted:
         serving_of(module).retire()
     with contextlib.suppress(NotDerived):  # then the original runs

@@ -24,7 +24,7 @@ DEAD_BAND = 1.01
 every pair alike (Mytkowicz et al., "Producing wrong data without doing anything obviously wrong", 2009)."""
 _NARROW = 1.04  # upper by lower bound of an interval that is good enough: about ± 2 %
 _ENOUGH = 6  # pairs: the interval of fewer, from the smallest ratio to the largest, holds less than 95 %
-_SAMPLE = 1e-3  # seconds: a thousand times what reading a clock takes
+_SAMPLE = 3e-4  # seconds: hundreds of times what reading a clock takes
 _STABLE = 3  # samples in a row that are not faster than those before by 2 %
 _WARM_UP = 0.25  # of the budget, at most
 
@@ -94,6 +94,24 @@ class Timing:
     def to_dict(self) -> dict[str, Any]:
         """All fields and the verdict, for JSON."""
         return asdict(self) | {"faster": self.faster, "slower": self.slower, "verdict": self.verdict()}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The timing of one kind of calls; or why there is none."""
+
+    subject: str
+    timing: Timing | None = None
+    reason: str = ""
+
+    def __str__(self) -> str:
+        said = self.timing.verdict() if self.timing is not None else f"not timed: {self.reason}"
+        return f"{self.subject}: {said}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        timing = None if self.timing is None else self.timing.to_dict()
+        return {"subject": self.subject, "timing": timing, "reason": self.reason}
 
 
 def _duration(seconds: float) -> str:

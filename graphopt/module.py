@@ -5,6 +5,7 @@ import copy
 import inspect
 import types
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -93,14 +94,14 @@ class OptimizedModule(torch.nn.Module):
     def __deepcopy__(self, memo: dict[int, Any]) -> "OptimizedModule":
         serving = serving_of(self)
         original = copy.deepcopy(serving.original, memo)
-        policy = Policy(serving.policy.on_guard, None)  # it would capture this model, not the copy
+        policy = replace(serving.policy, capture=None)  # it would capture this model, not the copy
         made = OptimizedModule(original, serving.programs, policy)
         memo[id(self)] = made
         return made
 
     def __reduce__(self) -> tuple[Any, ...]:
         serving = serving_of(self)
-        return _restored, (serving.original, serving.programs, serving.policy.on_guard)
+        return _restored, (serving.original, serving.programs, replace(serving.policy, capture=None))
 
 
 def serving_of(module: OptimizedModule) -> Serving:
@@ -126,8 +127,8 @@ def _forward(serving: Serving) -> Callable[..., Any]:
     return forward
 
 
-def _restored(original: torch.nn.Module, programs: tuple[Program, ...], on_guard: str) -> OptimizedModule:
-    return OptimizedModule(original, programs, Policy(on_guard, None))
+def _restored(original: torch.nn.Module, programs: tuple[Program, ...], policy: Policy) -> OptimizedModule:
+    return OptimizedModule(original, programs, policy)
 
 
 _SERVING = "_graphopt_serving"

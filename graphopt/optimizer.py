@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from graphopt.analysis.costs import Costs
+from graphopt.analysis.sizes import Sizes
 from graphopt.authoring import Pass
 from graphopt.capture.call import Call
 from graphopt.capture.program import Program
@@ -15,6 +17,7 @@ from graphopt.errors import Unsupported
 from graphopt.guards.places import held, split_path
 from graphopt.ir.graph import Argument, Constant, Graph, State
 from graphopt.pipeline import Outcome, run_passes
+from graphopt.profile import Profile, default
 from graphopt.serving import Policy, Serving
 from graphopt.verify.comparison import Served, Verdict
 from graphopt.verify.rounding import excess_error, gradient_excess, reference_bytes
@@ -42,10 +45,13 @@ class _Rewrites:
     program: Program
     passes: Sequence[Pass]
     denied: dict[bool, dict[Site, str]]
+    costs: Costs
 
     def outcome(self, gradients: bool) -> Outcome:
         """What the passes make of the graph."""
-        return run_passes(self.program.graph, self.passes, gradients, denied=self.denied[gradients])
+        return run_passes(
+            self.program.graph, self.passes, gradients, denied=self.denied[gradients], costs=self.costs
+        )
 
 
 def rewrite(
@@ -54,13 +60,16 @@ def rewrite(
     verifier: Verifier | None,
     confirmed: dict[str, Verdict],
     progress: Callable[[str], None] = lambda text: None,
+    profile: Profile | None = None,
 ) -> Rewriting:
     """Runs the passes and, with a verifier, its checks; a step that fails one is found by bisection,
-    rolled back, and the passes run again without it. `confirmed` is what `confirm` found.
+    rolled back, and the passes run again without it. `confirmed` is what `confirm` found; `profile` tells how
+    fast the machine is.
 
     Raises PassError where a pass fails.
     """
-    rewrites = _Rewrites(program, passes, {False: {}, True: {}})
+    costs = Costs(profile or default(), Sizes(dict(program.facts.sizes)))
+    rewrites = _Rewrites(program, passes, {False: {}, True: {}}, costs)
     rolled_back: list[RolledBack] = []
     while True:
         outcomes = {gradients: rewrites.outcome(gradients) for gradients in (False, True)}

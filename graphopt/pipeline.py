@@ -5,6 +5,7 @@ import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from graphopt.analysis.costs import Costs
 from graphopt.authoring import Pass
 from graphopt.draft import Draft, Missed, Site, Step
 from graphopt.errors import Error, PassError
@@ -32,6 +33,7 @@ def run_passes(
     denied: Mapping[Site, str] | None = None,
     stop_after: int | None = None,
     progress: Callable[[str], None] | None = None,
+    costs: Costs | None = None,
 ) -> Outcome:
     """Runs the passes in order, round after round, to the fix-point, or for MAX_ROUNDS.
 
@@ -39,11 +41,12 @@ def run_passes(
     denied: sites to leave as they are, each with the reason that `missed` gives.
     stop_after: the number of steps after which nothing more is edited.
     progress: told what is running.
+    costs: of nodes and values on the machine at hand; None: on the one that the package knows.
 
     Raises PassError, naming the pass, where one raises, leaves an invalid graph or makes it grow without
     end.
     """
-    draft = Draft(graph, gradients, denied=denied, limit=stop_after)
+    draft = Draft(graph, gradients, denied=denied, limit=stop_after, costs=costs)
     restless: dict[str, None] = {}
     with _uncollected():
         for number in range(1, MAX_ROUNDS + 1 if passes else 1):

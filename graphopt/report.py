@@ -10,6 +10,7 @@ from graphopt.analysis.stages import stages
 from graphopt.draft import Missed, RolledBack, Step
 from graphopt.ir.graph import Graph, Kept, Node
 from graphopt.ir.text import print_node
+from graphopt.latency import Measured
 
 SCHEMA = 1
 
@@ -54,6 +55,7 @@ class Report:
     equivalent: bool | None = None
     accepted: bool = True
     passes: tuple[str, ...] = field(default=())
+    timings: tuple[Measured, ...] = ()
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> str:
@@ -77,6 +79,7 @@ class Report:
                 "difference": self.difference,
                 "equivalent": self.equivalent,
                 "accepted": self.accepted,
+                "timings": [one.to_dict() for one in self.timings],
             },
             indent=2,
         )  # fmt: skip
@@ -128,6 +131,9 @@ class Report:
         yield f"equivalent: {checked}; accepted: {'yes' if self.accepted else 'no, the original runs'}"
         for one in self.rolled_back:
             yield f"  step of {one.step.pass_name} at {one.step.site.node}: {one.reason}"
+        for measured in self.timings:
+            left = measured.timing is not None and measured.timing.slower
+            yield f"  {measured}{': the original runs' if left else ''}"
         if self.difference:
             yield f"  differs: {self.difference}"
         agreed: dict[str, list[str]] = {}

@@ -221,10 +221,12 @@ def _by_grad_mode(without: Callable[..., Any], with_gradients: Callable[..., Any
 
 @dataclass(frozen=True)
 class Offer:
-    """A program for a call, and whether it may serve: it was not found to do something else."""
+    """A program for a call, and whether it may serve: it was not found to do something else, nor to be
+    slower, but for calls in the grad modes that are `left` to the original."""
 
     program: Program
     accepted: bool
+    left: frozenset[bool] = frozenset()
 
 
 @dataclass
@@ -232,11 +234,13 @@ class Policy:
     """What to do when no variant fits a call: run the "original", raise an "error", or "recapture".
 
     `capture` makes the program for a call; it serves the first call of a module made without example
-    inputs too. It is dropped by copying and pickling, and then the original runs.
+    inputs too. It is dropped by copying and pickling, and then the original runs. In the grad modes that
+    are `left` to it, it runs always.
     """
 
     on_guard: str
     capture: Callable[[tuple[Any, ...], dict[str, Any]], Offer] | None
+    left: frozenset[bool] = frozenset()
 
 
 class Serving:
@@ -253,6 +257,8 @@ class Serving:
         """Runs the first variant that fits the call."""
         if torch.compiler.is_compiling():
             return self._in_compiler(args, kwargs)
+        if self.policy.left and torch.is_grad_enabled() in self.policy.left:
+            return self.original(*args, **kwargs)
         for variant in self.variants:
             if variant.holds(args, kwargs):
                 try:
@@ -340,6 +346,7 @@ class Serving:
         if not offer.accepted:
             self._retired, self.policy = variant, Policy("original", None)
             return None
+        self.policy.left |= offer.left
         self.variants.append(variant)
         return variant
 
