@@ -186,6 +186,7 @@ def optimize(
             equivalent=verification.equivalent,
             accepted=verification.equivalent is not False and (not slower or slower != timings.keys()),
             timings=tuple(timings.values()),
+            profile=pinned.origin,
             passes=tuple(one.name for one in chosen),
             notes=made.notes,
         )

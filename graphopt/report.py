@@ -56,6 +56,7 @@ class Report:
     accepted: bool = True
     passes: tuple[str, ...] = field(default=())
     timings: tuple[Measured, ...] = ()
+    profile: str = ""
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> str:
@@ -79,6 +80,7 @@ class Report:
                 "difference": self.difference,
                 "equivalent": self.equivalent,
                 "accepted": self.accepted,
+                "profile": self.profile,
                 "timings": [one.to_dict() for one in self.timings],
             },
             indent=2,

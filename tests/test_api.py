@@ -25,7 +25,7 @@ def test_every_kind_of_model_is_taken() -> None:
         model, lambda x: model(x), torch.fx.symbolic_trace(model), program, program.run_decompositions(),
         program.module(),
     ):  # fmt: skip
-        opt = graphopt.optimize(kind, (X,), on_guard="error")
+        opt = graphopt.optimize(kind, (X,), on_guard="error", measure=False)
         assert torch.allclose(opt(X), model(X), rtol=0, atol=1e-6)
         assert opt.report.equivalent
 
@@ -33,22 +33,22 @@ def test_every_kind_of_model_is_taken() -> None:
 def test_an_optimised_module_can_be_optimised_again_to_the_same_text() -> None:
     from graphopt.ir.text import print_graph
 
-    once = graphopt.optimize(twice, (X,))
-    again = graphopt.optimize(once.module, (X,))
+    once = graphopt.optimize(twice, (X,), measure=False)
+    again = graphopt.optimize(once.module, (X,), measure=False)
     assert print_graph(again.graph) == print_graph(once.graph)
 
 
 def test_without_example_inputs_the_first_call_captures() -> None:
-    opt = graphopt.optimize(twice)
+    opt = graphopt.optimize(twice, measure=False)
     with pytest.raises(graphopt.Error, match="nothing has been captured"):
         _ = opt.report
     assert torch.equal(opt(X), twice(X))
     assert opt.report.equivalent
-    assert graphopt.optimize(lambda: torch.ones(2), ())().sum() == 2
+    assert graphopt.optimize(lambda: torch.ones(2), (), measure=False)().sum() == 2
 
 
 def test_the_report_counts_and_explains() -> None:
-    opt = graphopt.optimize(twice, (X,))
+    opt = graphopt.optimize(twice, (X,), measure=False)
     report = opt.report
     assert (report.before.nodes, report.after.nodes) == (6, 3)
     assert report.equivalent is True
@@ -66,16 +66,18 @@ def test_the_report_counts_and_explains() -> None:
 
 
 def test_the_diff_shows_what_went() -> None:
-    diff = graphopt.optimize(twice, (X,)).diff
+    diff = graphopt.optimize(twice, (X,), measure=False).diff
     gone = [line for line in diff.splitlines() if line.startswith("-  ")]
     assert len(gone) == 4  # sin, add, tanh, and the multiplication that now reads other operands
-    assert graphopt.optimize(twice, (X,), passes=[]).diff == ""
+    assert graphopt.optimize(twice, (X,), passes=[], measure=False).diff == ""
 
 
 def test_passes_run_as_listed() -> None:
-    assert graphopt.optimize(twice, (X,), passes=[]).report.after.nodes == 6
-    assert graphopt.optimize(twice, (X,), passes=["dead-code"]).report.after.nodes == 5
-    assert graphopt.optimize(twice, (X,), passes=["common-subexpression"]).report.after.nodes == 4
+    assert graphopt.optimize(twice, (X,), passes=[], measure=False).report.after.nodes == 6
+    assert graphopt.optimize(twice, (X,), passes=["dead-code"], measure=False).report.after.nodes == 5
+    assert (
+        graphopt.optimize(twice, (X,), passes=["common-subexpression"], measure=False).report.after.nodes == 4
+    )
 
 
 class Raises:
@@ -107,14 +109,14 @@ def test_a_pass_that_is_unknown_raises_or_breaks_the_graph_is_one_clear_error(pa
     model = nn.Linear(4, 4)
     before = model.weight.clone()
     with pytest.raises(graphopt.PassError, match=says) as raised:
-        graphopt.optimize(model, (X,), passes=passes)
+        graphopt.optimize(model, (X,), passes=passes, measure=False)
     assert raised.value.remedy
     assert str(raised.value).count("  at: ") <= 1
     assert torch.equal(model.weight, before)
 
 
 def test_a_model_on_the_meta_device_is_optimised_unchecked() -> None:
-    opt = graphopt.optimize(nn.Linear(4, 4, device="meta"), (X.to("meta"),))
+    opt = graphopt.optimize(nn.Linear(4, 4, device="meta"), (X.to("meta"),), measure=False)
     assert opt.report.equivalent is None
     assert opt(X.to("meta")).shape == (2, 4)
 
@@ -128,13 +130,13 @@ def test_a_wrong_option_is_named(option: dict[str, Any]) -> None:
 @pytest.mark.parametrize("seconds", [-1.0, float("nan")])
 def test_a_time_budget_that_is_none_is_named_before_any_work(seconds: float) -> None:
     with pytest.raises(ValueError, match="time_budget_s"):
-        graphopt.optimize(twice, time_budget_s=seconds)
+        graphopt.optimize(twice, time_budget_s=seconds, measure=False)
 
 
 @pytest.mark.parametrize("shapes", ["some", {"y": {0: "n"}}])
 def test_wrong_dynamic_shapes_are_named(shapes: Any) -> None:
     with pytest.raises(graphopt.Unsupported, match="dynamic_shapes"):
-        graphopt.optimize(twice, (X,), dynamic_shapes=shapes)
+        graphopt.optimize(twice, (X,), dynamic_shapes=shapes, measure=False)
 
 
 def test_dynamic_shapes_by_parameter_reach_into_containers() -> None:
@@ -144,7 +146,7 @@ def test_dynamic_shapes_by_parameter_reach_into_containers() -> None:
     dim = torch.export.Dim.DYNAMIC
     opt = graphopt.optimize(
         program, ([X, X + 1], {"x": X + 2}), on_guard="error",
-        dynamic_shapes={"pair": [{0: dim}, None], "named": {"x": {1: dim}}},
+        dynamic_shapes={"pair": [{0: dim}, None], "named": {"x": {1: dim}}}, measure=False
     )  # fmt: skip
     call = ([torch.randn(5, 4), X], {"x": torch.randn(2, 9)})
     assert torch.equal(opt(*call), program(*call))
@@ -163,7 +165,7 @@ WRONG_CALLS: dict[str, tuple[tuple[Any, ...], dict[str, Any], str]] = {
 def test_wrong_example_inputs_are_one_clear_error(name: str) -> None:
     args, kwargs, says = WRONG_CALLS[name]
     with pytest.raises(graphopt.Unsupported, match=says) as raised:
-        graphopt.optimize(nn.Linear(4, 4), args, kwargs)
+        graphopt.optimize(nn.Linear(4, 4), args, kwargs, measure=False)
     assert "pass args and kwargs" in raised.value.remedy
 
 
@@ -171,7 +173,7 @@ def test_wrong_example_inputs_are_one_clear_error(name: str) -> None:
 def test_a_wrong_first_call_raises_what_eager_raises_and_the_next_one_captures(name: str) -> None:
     args, kwargs, _ = WRONG_CALLS.get(name, ((X.double(),), {}, ""))
     model = nn.Linear(4, 4)
-    opt = graphopt.optimize(model)
+    opt = graphopt.optimize(model, measure=False)
     with pytest.raises((TypeError, RuntimeError)) as expected:
         model(*args, **kwargs)
     with pytest.raises(expected.type) as raised:

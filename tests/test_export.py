@@ -50,18 +50,22 @@ PROGRAMS: dict[str, tuple[Callable[..., Any], tuple[Any, ...], tuple[Any, ...]]]
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_program_of_symbolic_sizes_is_saved_and_serves_other_sizes(name: str, tmp_path: Path) -> None:
     program, args, others = PROGRAMS[name]
-    opt = graphopt.optimize(program, args, dynamic_shapes="auto", on_guard="error")
+    opt = graphopt.optimize(program, args, dynamic_shapes="auto", on_guard="error", measure=False)
     module = loaded(opt, tmp_path).module()
     for call in (args, others):
         assert torch.equal(module(*call), opt(*call))
-    again = graphopt.optimize(tmp_path / "program.pt2", args)
+    again = graphopt.optimize(tmp_path / "program.pt2", args, measure=False)
     assert torch.equal(again(*args), opt(*args))
 
 
 def test_bounds_and_relations_of_sizes_are_saved(tmp_path: Path) -> None:
     batch = Dim("batch", min=3, max=16)
     opt = graphopt.optimize(
-        lambda x, y: x + y, (X, X + 1), dynamic_shapes={"x": {0: batch}, "y": {0: batch}}, on_guard="error"
+        lambda x, y: x + y,
+        (X, X + 1),
+        dynamic_shapes={"x": {0: batch}, "y": {0: batch}},
+        on_guard="error",
+        measure=False,
     )
     program = loaded(opt, tmp_path)
     (bounds,) = program.range_constraints.values()
@@ -82,7 +86,7 @@ def test_symbolic_sizes_of_arguments_in_containers_are_saved(tmp_path: Path) -> 
     some = {0: Dim.DYNAMIC}
     opt = graphopt.optimize(
         Nested(), ([X, X + 1],), {"named": {"x": X + 3}}, on_guard="error",
-        dynamic_shapes={"pair": [some, None], "named": {"x": some}},
+        dynamic_shapes={"pair": [some, None], "named": {"x": some}}, measure=False
     )  # fmt: skip
     program = loaded(opt, tmp_path)
     assert len(program.range_constraints) == 2
@@ -100,7 +104,7 @@ def test_symbolic_sizes_of_arguments_in_containers_are_saved(tmp_path: Path) -> 
 def test_what_cannot_be_saved_is_refused_and_writes_nothing(
     program: Callable[..., Any], args: tuple[Any, ...], says: str, tmp_path: Path
 ) -> None:
-    opt = graphopt.optimize(program, args)
+    opt = graphopt.optimize(program, args, measure=False)
     with pytest.raises(graphopt.Unsupported, match=says) as raised:
         opt.save(tmp_path / "program.pt2")
     assert raised.value.remedy
@@ -112,7 +116,9 @@ def test_symbols_are_numbered_in_order_of_appearance() -> None:
         return torch.cat([x, y]) * torch.nonzero(x).shape[0]
 
     def texts() -> str:
-        opt = graphopt.optimize(program, (X, torch.randn(8, 6)), dynamic_shapes="auto", passes=[])
+        opt = graphopt.optimize(
+            program, (X, torch.randn(8, 6)), dynamic_shapes="auto", passes=[], measure=False
+        )
         return print_graph(opt.graph, origins=False)
 
     text = texts()
@@ -126,6 +132,8 @@ def test_a_parameter_may_be_named_like_a_symbol() -> None:
     def program(s0: torch.Tensor, s1: torch.Tensor) -> torch.Tensor:
         return torch.cat([s0, s1])
 
-    opt = graphopt.optimize(program, (X, torch.randn(8, 6)), dynamic_shapes="auto", on_guard="error")
+    opt = graphopt.optimize(
+        program, (X, torch.randn(8, 6)), dynamic_shapes="auto", on_guard="error", measure=False
+    )
     call = (torch.randn(3, 5), torch.randn(2, 5))
     assert torch.equal(opt(*call), program(*call))

@@ -41,7 +41,7 @@ WRONG = {"aten.cos.default": "aten.sin.default"}
 
 
 def test_the_guilty_step_alone_is_rolled_back() -> None:
-    opt = graphopt.optimize(program, (X,), passes=[Exchange(HARMLESS | WRONG)])
+    opt = graphopt.optimize(program, (X,), passes=[Exchange(HARMLESS | WRONG)], measure=False)
     report = opt.report
     assert report.equivalent and report.accepted
     assert [one.step.why for one in report.rolled_back] == ["aten.sin.default for aten.cos.default"]
@@ -58,7 +58,7 @@ def test_the_guilty_step_alone_is_rolled_back() -> None:
 
 def test_several_guilty_steps_are_rolled_back_one_by_one() -> None:
     wrong = WRONG | {"aten.tan.default": "aten.neg.default", "aten.sin.default": "aten.exp.default"}
-    report = graphopt.optimize(program, (X,), passes=[Exchange(HARMLESS | wrong)]).report
+    report = graphopt.optimize(program, (X,), passes=[Exchange(HARMLESS | wrong)], measure=False).report
     assert report.accepted and len(report.rolled_back) == 3 and len(report.steps) == 3
 
 
@@ -70,7 +70,7 @@ def test_unverified_nothing_is_rolled_back() -> None:
 
 def test_a_pass_that_never_settles_is_named() -> None:
     restless = Exchange(HARMLESS | {new: old for old, new in HARMLESS.items()})
-    opt = graphopt.optimize(program, (X,), passes=[restless, "dead-code"])
+    opt = graphopt.optimize(program, (X,), passes=[restless, "dead-code"], measure=False)
     note = "the pass exchange did not settle in 8 rounds"
     assert opt.report.notes == (note,) and opt.report.accepted
     assert f"note: {note}" in str(opt.report) and f"note: {note}" in opt.report.findings()
@@ -88,14 +88,14 @@ class Slips(Exchange):
 
 
 def test_a_program_that_cannot_be_mended_runs_the_original() -> None:
-    opt = graphopt.optimize(program, (X,), passes=[Slips(WRONG)])
+    opt = graphopt.optimize(program, (X,), passes=[Slips(WRONG)], measure=False)
     assert opt.report.equivalent is False and not opt.report.accepted
     assert "elements differ" in opt.report.difference and "NO" in str(opt.report)
     assert torch.equal(opt(X), program(X))
 
 
 def test_a_program_captured_at_the_first_call_that_cannot_be_mended_runs_the_original() -> None:
-    opt = graphopt.optimize(program, passes=[Slips(WRONG)])
+    opt = graphopt.optimize(program, passes=[Slips(WRONG)], measure=False)
     assert torch.equal(opt(X), program(X))
     assert not opt.report.accepted
     steps = opt.report.steps
@@ -109,8 +109,8 @@ def test_a_variant_that_cannot_be_mended_is_not_used() -> None:
                 super().run(draft)
 
     y = torch.randn(8, 4)
-    large = graphopt.optimize(program, (y,), passes=[]).graph.inputs[0].value.type
-    opt = graphopt.optimize(program, (X,), passes=[OnlyLarge(WRONG)], on_guard="recapture")
+    large = graphopt.optimize(program, (y,), passes=[], measure=False).graph.inputs[0].value.type
+    opt = graphopt.optimize(program, (X,), passes=[OnlyLarge(WRONG)], on_guard="recapture", measure=False)
     assert opt.report.accepted
     for x in (y, X, y):
         assert torch.equal(opt(x), program(x))
@@ -129,7 +129,7 @@ def test_a_step_that_changes_gradients_alone_is_rolled_back() -> None:
                     draft.replace(node, made.results, "max(x, 0) for relu(x)", added=[made])
 
     x = torch.tensor([-1.0, 0.0, 2.0], requires_grad=True)
-    report = graphopt.optimize(lambda x: x.relu() * 2, (x,), passes=[Clamps({})]).report
+    report = graphopt.optimize(lambda x: x.relu() * 2, (x,), passes=[Clamps({})], measure=False).report
     assert [one.reason.split(":")[0] for one in report.rolled_back] == [
         "rolled back, for it changed the gradients"
     ]
@@ -146,6 +146,7 @@ def test_what_only_other_values_show_is_found() -> None:
         lambda x: (x - 1).absolute(),
         (positive,),
         passes=[OnlyPositive({"aten.absolute.default": "aten.positive.default"})],
+        measure=False,
     )
     assert len(opt.report.rolled_back) == 1 and opt.report.equivalent
 
@@ -160,7 +161,9 @@ def test_what_only_infinities_show_is_found() -> None:
                     )
                     draft.replace(node, made.results, "x - x for 0", added=[made])
 
-    report = graphopt.optimize(lambda x: torch.zeros_like(x) * 2, (X,), passes=[Subtracts({})]).report
+    report = graphopt.optimize(
+        lambda x: torch.zeros_like(x) * 2, (X,), passes=[Subtracts({})], measure=False
+    ).report
     assert len(report.rolled_back) == 1
     assert "NaN" in report.rolled_back[0].reason or "nan" in report.rolled_back[0].reason
 
@@ -190,18 +193,18 @@ class Reciprocal:
 
 def test_a_step_that_rounds_otherwise_is_judged_by_its_error() -> None:
     x = torch.randn(300)
-    report = graphopt.optimize(lambda x: x / 3, (x,), passes=[Reciprocal(1 / 3)]).report
+    report = graphopt.optimize(lambda x: x / 3, (x,), passes=[Reciprocal(1 / 3)], measure=False).report
     assert report.equivalent and len(report.steps) == 1
     assert sum("; errors against float64 within 2 ×" in line for line in report.evidence) == len(
         report.evidence
     )
-    wrong = graphopt.optimize(lambda x: x / 3, (x,), passes=[Reciprocal(0.33333)]).report
+    wrong = graphopt.optimize(lambda x: x / 3, (x,), passes=[Reciprocal(0.33333)], measure=False).report
     assert len(wrong.rolled_back) == 1 and "error against float64" in wrong.rolled_back[0].reason
 
 
 def test_gradients_that_round_otherwise_are_judged_by_their_error() -> None:
     x = torch.randn(300, requires_grad=True)
-    report = graphopt.optimize(lambda x: x / 3, (x,), passes=[Reciprocal(1 / 3)]).report
+    report = graphopt.optimize(lambda x: x / 3, (x,), passes=[Reciprocal(1 / 3)], measure=False).report
     assert report.equivalent and len(report.steps) == 1
     (line,) = [line for line in report.evidence if line.startswith("gradients: ")]
     assert "gradients' errors against float64 within 2 ×" in line
@@ -227,7 +230,7 @@ def test_a_step_that_rounds_otherwise_and_gives_another_gradient_is_rolled_back(
         return x * x / 3
 
     x = torch.randn(300, requires_grad=True)
-    opt = graphopt.optimize(squared, (x,), passes=[Reciprocal(1 / 3), Detaches()])
+    opt = graphopt.optimize(squared, (x,), passes=[Reciprocal(1 / 3), Detaches()], measure=False)
     (guilty,) = opt.report.rolled_back
     assert guilty.step.pass_name == "detaches"
     assert "changed the gradients: the gradient of %x has" in guilty.reason
@@ -256,18 +259,18 @@ def test_errors_that_there_is_no_memory_to_judge_are_named() -> None:
 def test_what_claims_to_be_bitwise_and_rounds_otherwise_is_rolled_back() -> None:
     honest = Reciprocal(1 / 3)
     honest.claim = Claim.BITWISE
-    report = graphopt.optimize(lambda x: x / 3, (torch.randn(300),), passes=[honest]).report
+    report = graphopt.optimize(lambda x: x / 3, (torch.randn(300),), passes=[honest], measure=False).report
     assert len(report.rolled_back) == 1
 
 
 def test_the_evidence_names_every_check_and_what_was_not_checked() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5))
-    report = graphopt.optimize(model, (X,)).report
+    report = graphopt.optimize(model, (X,), measure=False).report
     assert [line.split(":")[0] for line in report.evidence] == [
         "example inputs", "gradients", "example inputs without gradients",
         "other values", "other signs", "infinities and NaNs",
     ]  # fmt: skip
-    embedding = graphopt.optimize(nn.Embedding(5, 3), (torch.tensor([1, 2]),)).report
+    embedding = graphopt.optimize(nn.Embedding(5, 3), (torch.tensor([1, 2]),), measure=False).report
     assert embedding.unchecked == (
         "other sizes: all are fixed, and calls of other sizes run the original",
         "other values of args[0]: both ends of what is sorted stay",
@@ -279,7 +282,7 @@ def test_symbolic_sizes_are_varied() -> None:
         return (x.sin() + x.sin()).sum(0)
 
     report = graphopt.optimize(
-        summed, (torch.randn(4, 3),), dynamic_shapes={"x": {0: torch.export.Dim("n")}}
+        summed, (torch.randn(4, 3),), dynamic_shapes={"x": {0: torch.export.Dim("n")}}, measure=False
     ).report
     assert any(line.startswith("inputs larger: outputs") for line in report.evidence)
     assert [line.split(":")[0] for line in report.unchecked] == ["inputs empty", "inputs of size 1"]
@@ -299,14 +302,16 @@ def test_what_only_another_size_shows_is_found() -> None:
 
     rows = {"x": {0: torch.export.Dim("n")}}
     x = torch.arange(12.0).view(4, 3)
-    report = graphopt.optimize(lambda x: x.mean(0), (x,), passes=[Quarters({})], dynamic_shapes=rows).report
+    report = graphopt.optimize(
+        lambda x: x.mean(0), (x,), passes=[Quarters({})], dynamic_shapes=rows, measure=False
+    ).report
     assert len(report.rolled_back) == 1
-    fixed = graphopt.optimize(lambda x: x.mean(0), (x,), passes=[Quarters({})]).report
+    fixed = graphopt.optimize(lambda x: x.mean(0), (x,), passes=[Quarters({})], measure=False).report
     assert not fixed.rolled_back and fixed.equivalent
 
 
 def test_checks_beyond_the_time_budget_are_named() -> None:
-    report = graphopt.optimize(program, (X,), time_budget_s=0.0).report
+    report = graphopt.optimize(program, (X,), time_budget_s=0.0, measure=False).report
     assert report.equivalent is None and report.accepted
     assert report.unchecked[0] == "example inputs: the time budget is spent"
     assert len(report.unchecked) >= 4
@@ -314,7 +319,7 @@ def test_checks_beyond_the_time_budget_are_named() -> None:
 
 def test_checks_beyond_the_memory_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("graphopt.verify.verifier._available_memory", lambda: 100)
-    report = graphopt.optimize(nn.Linear(4, 4), (X,)).report
+    report = graphopt.optimize(nn.Linear(4, 4), (X,), measure=False).report
     assert report.equivalent is None and "GB are free" in report.unchecked[0]
 
 
@@ -324,9 +329,9 @@ def test_a_small_program_is_optimised_with_all_checks_in_a_second() -> None:
             x = (x @ x).softmax(-1) + x.t().t() * 1
         return x
 
-    graphopt.optimize(small, (X,))  # torch.export imports on first use
+    graphopt.optimize(small, (X,), measure=False)  # torch.export imports on first use
     started = time.perf_counter()
-    report = graphopt.optimize(small, (X,)).report
+    report = graphopt.optimize(small, (X,), measure=False).report
     assert report.before.nodes >= 18 and report.equivalent
     assert time.perf_counter() - started < 1.0
 
@@ -337,7 +342,7 @@ def test_verification_leaves_no_trace() -> None:
     before = {name: (p, p.grad, p.grad.clone()) for name, p in model.named_parameters() if p.grad is not None}
     buffers = {name: b.clone() for name, b in model.named_buffers()}
     state = torch.get_rng_state()
-    graphopt.optimize(model, (X,))
+    graphopt.optimize(model, (X,), measure=False)
     for name, (parameter, gradient, contents) in before.items():
         now = dict(model.named_parameters())[name]
         assert now is parameter and now.grad is gradient and torch.equal(gradient, contents)
@@ -368,7 +373,7 @@ def test_a_language_model_on_the_meta_device_is_optimised_unchecked() -> None:
     with torch.device("meta"):
         model = transformers.LlamaForCausalLM(config).eval()
         ids = torch.zeros((1, 8), dtype=torch.int64)
-    report = graphopt.optimize(model, (), {"input_ids": ids, "use_cache": False}).report
+    report = graphopt.optimize(model, (), {"input_ids": ids, "use_cache": False}, measure=False).report
     assert report.equivalent is None and report.after.nodes < report.before.nodes
     assert any("meta device" in line for line in report.unchecked)
 
@@ -377,9 +382,11 @@ def test_what_only_other_integers_show_is_found() -> None:
     """i + i is i · i for 0 and 2."""
     squares = Exchange({"aten.add.Tensor": "aten.mul.Tensor"})
     i = torch.tensor([[0, 2, 2], [2, 0, 2]])
-    report = graphopt.optimize(lambda i: (i + i).neg(), (i,), passes=[squares]).report
+    report = graphopt.optimize(lambda i: (i + i).neg(), (i,), passes=[squares], measure=False).report
     assert len(report.rolled_back) == 1 and report.equivalent
-    alike = graphopt.optimize(lambda i: (i + i).neg(), (torch.full((2, 3), 2),), passes=[squares]).report
+    alike = graphopt.optimize(
+        lambda i: (i + i).neg(), (torch.full((2, 3), 2),), passes=[squares], measure=False
+    ).report
     assert not alike.rolled_back and "other values of args[0]: all elements are alike" in alike.unchecked
 
 
@@ -393,7 +400,9 @@ def test_what_only_other_masks_show_is_found() -> None:
                     draft.replace(node, [node.args[0]], "a is in b")
 
     a, b = torch.tensor([True, False, False, True] * 4), torch.tensor([True, True, False, True] * 4)
-    report = graphopt.optimize(lambda a, b: a.logical_and(b).logical_not(), (a, b), passes=[First({})]).report
+    report = graphopt.optimize(
+        lambda a, b: a.logical_and(b).logical_not(), (a, b), passes=[First({})], measure=False
+    ).report
     assert len(report.rolled_back) == 1 and report.equivalent
 
 
@@ -403,12 +412,12 @@ def test_where_the_original_raises_on_other_integers_those_of_the_example_are_ta
 
     lengths = torch.tensor([5, 4, 4, 3, 3, 2, 1])  # sorted downwards, or it raises
     args = torch.rand(5, 7, 2) + 1, lengths
-    report = graphopt.optimize(program, args).report
+    report = graphopt.optimize(program, args, measure=False).report
     said = [line for line in report.unchecked if "of integers and booleans: the original raises" in line]
     assert [line.split(" of ")[0] for line in said] == ["other values", "other signs"]
     assert report.equivalent and any(line.startswith("other values: outputs") for line in report.evidence)
     wrong = Exchange({"aten.absolute.default": "aten.positive.default"})  # for the signs of the example
-    report = graphopt.optimize(program, args, passes=[wrong]).report
+    report = graphopt.optimize(program, args, passes=[wrong], measure=False).report
     assert len(report.rolled_back) == 1
 
 
@@ -417,6 +426,6 @@ def test_where_other_integers_take_another_branch_those_of_the_example_are_taken
         return x * 2 if mask.sum() == 6 else x.sin()
 
     args = torch.randn(4), torch.tensor([[3, 0], [1, 2]])
-    report = graphopt.optimize(program, args).report
+    report = graphopt.optimize(program, args, measure=False).report
     assert any(line.startswith("other values of integers and booleans:") for line in report.unchecked)
     assert any(line.startswith("other values: outputs") for line in report.evidence)

@@ -19,7 +19,7 @@ from graphopt.cli.models import load as load_model
 from graphopt.diff import diff_text
 from graphopt.draft import Claim
 from graphopt.errors import Error, PassError, Unsupported
-from graphopt.profile import store
+from graphopt.profile import ProfileError, store
 from graphopt.report import SCHEMA
 from graphopt.verify.verifier import Budget, Verifier
 
@@ -55,6 +55,9 @@ def main() -> None:
 def _model_options(command: _Command) -> _Command:
     for option in (
         click.option("-q", "--quiet", is_flag=True, help="No progress on stderr."),
+        click.option(
+            "--profile", type=click.Path(path_type=Path), help="How fast the machine is: see calibrate."
+        ),
         click.option("--trust", is_flag=True, help="Load a .pt2 unchecked: it may execute code."),
         click.option("--time-budget", type=_Seconds(min=0), help="Seconds that verification may take."),
         click.option(
@@ -74,22 +77,24 @@ def _model_options(command: _Command) -> _Command:
 @click.argument("model")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the result as a .pt2 file.")
 @click.option("--diff", "show_diff", is_flag=True, help="Print the difference of the two graphs, too.")
-@click.option("--no-verify", is_flag=True, help="Do not compare with the original.")
+@click.option("--no-verify", is_flag=True, help="Do not compare with the original, nor time it.")
+@click.option("--no-measure", is_flag=True, help="Do not time the result against the original.")
 @_model_options
 def optimize_command(
-    model: str, output: Path | None, show_diff: bool, no_verify: bool, **options: Any
+    model: str, output: Path | None, show_diff: bool, no_verify: bool, no_measure: bool, **options: Any
 ) -> None:
     """Optimises MODEL and prints what was found."""
     with _reporting():
         if output is not None:
             check_place(output)
-        optimized = _optimized(load_model(model, options["trust"]), not no_verify, **options)
+        example = load_model(model, options["trust"])
+        optimized = _optimized(example, not no_verify, measure=not no_measure, **options)
         if output is not None:
             optimized.save(output)
         _print(optimized.report.to_json() if options["as_json"] else str(optimized.report))
         if show_diff:
             click.echo(optimized.diff, err=options["as_json"])
-        _exit_unless(optimized.report.accepted)
+        _exit_unless(optimized.report.equivalent is not False)
 
 
 @main.command("diff")
@@ -219,6 +224,8 @@ def _optimized(
     seed: int,
     time_budget: float | None,
     quiet: bool,
+    profile: Path | None,
+    measure: bool = False,
     captured: bool = False,
     **_: Any,
 ) -> Optimized:
@@ -228,6 +235,8 @@ def _optimized(
         example.kwargs,
         passes=[] if captured else passes or None,
         verify=verify,
+        measure=measure,
+        profile=profile,
         seed=seed,
         time_budget_s=time_budget,
         progress=_progress(quiet),
@@ -261,5 +270,5 @@ class _reporting:
         if not isinstance(error, Error):
             return
         click.echo(f"graphopt: {error}", err=True)
-        code = USAGE if isinstance(error, PassError | Usage) else NOT_EQUIVALENT
+        code = USAGE if isinstance(error, PassError | ProfileError | Usage) else NOT_EQUIVALENT
         sys.exit(CANNOT_CAPTURE if isinstance(error, Unsupported) else code)

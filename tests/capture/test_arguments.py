@@ -115,7 +115,7 @@ def test_an_unusual_argument_is_served_and_another_value_is_noticed(name: str) -
     def program(x: torch.Tensor, argument: Any) -> Any:
         return x * read(argument)
 
-    opt = graphopt.optimize(program, (X, one))
+    opt = graphopt.optimize(program, (X, one), measure=False)
     assert opt.report.equivalent
     assert serving_of(opt.module).violation((X, one), {}) == ""
     assert serving_of(opt.module).violation((X, other), {}) != ""
@@ -128,7 +128,7 @@ def test_a_slice_of_tensors_is_read_at_each_call() -> None:
     def program(x: torch.Tensor, part: slice) -> torch.Tensor:
         return x * part.start
 
-    opt = graphopt.optimize(program, (X, slice(torch.tensor(2), None)), on_guard="error")
+    opt = graphopt.optimize(program, (X, slice(torch.tensor(2), None)), on_guard="error", measure=False)
     start = torch.tensor(3)
     assert torch.equal(opt(X, slice(start, None)), X * 3)
 
@@ -185,7 +185,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
 def test_what_cannot_be_kept_or_watched_is_refused(name: str) -> None:
     argument, says = REFUSED[name]
     with pytest.raises(graphopt.Unsupported, match=says) as raised:
-        graphopt.optimize(lambda x, a: x * 2, (X, argument))
+        graphopt.optimize(lambda x, a: x * 2, (X, argument), measure=False)
     assert raised.value.remedy
 
 
@@ -193,11 +193,11 @@ def test_an_order_that_a_new_set_would_not_have_is_refused() -> None:
     numbers = {8, 0}  # both fall into the first place: who comes first stays first
     turned = set((0, 8)) if list(numbers) == [8, 0] else set((8, 0))
     order = next(each for each in (numbers, turned) if list(set(list(each))) == list(each))
-    assert graphopt.optimize(lambda x, a: x * next(iter(a)), (X, order)).report.equivalent
+    assert graphopt.optimize(lambda x, a: x * next(iter(a)), (X, order), measure=False).report.equivalent
     grown = set(range(100)) - set(range(1, 100)) | {64}
     if list(set(list(grown))) != list(grown):
         with pytest.raises(graphopt.Unsupported, match="order"):
-            graphopt.optimize(lambda x, a: x * 2, (X, grown))
+            graphopt.optimize(lambda x, a: x * 2, (X, grown), measure=False)
 
 
 MISSING = object()
@@ -218,7 +218,7 @@ def test_an_object_that_forward_knows_by_identity_stays_itself(mark: object, oth
 
     calls = ((X,), (X, mark), (X, other))
     for example in calls:
-        opt = graphopt.optimize(program, example)
+        opt = graphopt.optimize(program, example, measure=False)
         assert opt.report.equivalent
         for call in calls:
             assert torch.equal(opt(*call), program(*call))
@@ -239,7 +239,7 @@ class Holder(nn.Module):
 @pytest.mark.filterwarnings("ignore:graphopt runs")
 def test_a_list_of_the_models_own_stays_itself_and_is_watched() -> None:
     model = Holder()
-    opt = graphopt.optimize(model, (X, model.table, torch.ones(4)))
+    opt = graphopt.optimize(model, (X, model.table, torch.ones(4)), measure=False)
     assert serving_of(opt.module).violation((X, model.table, torch.ones(4)), {}) == ""
     assert torch.equal(opt(X, model.table, torch.ones(4)), X * 2)
     model.table[0] = 3
@@ -250,8 +250,8 @@ def test_a_list_of_the_models_own_stays_itself_and_is_watched() -> None:
 @pytest.mark.filterwarnings("ignore:graphopt runs")
 def test_a_call_with_the_models_own_objects_is_told_from_one_without() -> None:
     model = Holder()
-    plain = graphopt.optimize(model, (X, [2], torch.ones(4)))
-    parameter = graphopt.optimize(model, (X, [2], nn.Parameter(torch.ones(4))))
+    plain = graphopt.optimize(model, (X, [2], torch.ones(4)), measure=False)
+    parameter = graphopt.optimize(model, (X, [2], nn.Parameter(torch.ones(4))), measure=False)
     assert plain.report.equivalent and parameter.report.equivalent
     for opt in (plain, parameter):
         for call in ((X, model.table, torch.ones(4)), (X, [2], model.mask), (X, [2], model.weight)):
@@ -262,14 +262,14 @@ def test_a_call_with_the_models_own_objects_is_told_from_one_without() -> None:
 def test_a_tensor_of_the_models_own_is_refused_as_an_example(name: str) -> None:
     model = Holder()
     with pytest.raises(graphopt.Unsupported, match="one object") as raised:
-        graphopt.optimize(model, (X, [2], getattr(model, name)))
+        graphopt.optimize(model, (X, [2], getattr(model, name)), measure=False)
     assert "a clone or a view" in raised.value.remedy
-    assert graphopt.optimize(model, (X, [2], getattr(model, name)[:])).report.equivalent
+    assert graphopt.optimize(model, (X, [2], getattr(model, name)[:]), measure=False).report.equivalent
 
 
 @pytest.mark.filterwarnings("ignore:graphopt runs")
 def test_constants_of_an_arguments_class_are_watched(monkeypatch: pytest.MonkeyPatch) -> None:
-    opt = graphopt.optimize(lambda x, a: x * a.factor, (X, Shared()))
+    opt = graphopt.optimize(lambda x, a: x * a.factor, (X, Shared()), measure=False)
     assert torch.equal(opt(X, Shared()), X * 2)
     monkeypatch.setattr(Shared, "factor", 3)
     assert torch.equal(opt(X, Shared()), X * 3)
@@ -284,10 +284,10 @@ class Named(dict):  # type: ignore[type-arg]
 
 
 def test_a_constant_of_the_class_that_the_object_hides_is_not_asked() -> None:
-    opt = graphopt.optimize(lambda a: a.hidden * 2, (Named(X),), on_guard="error")
+    opt = graphopt.optimize(lambda a: a.hidden * 2, (Named(X),), on_guard="error", measure=False)
     assert torch.equal(opt(Named(X + 1)), (X + 1) * 2)
 
 
 def test_a_function_that_reads_only_operators_is_served() -> None:
-    opt = graphopt.optimize(lambda x, f: f(x, 2), (X, operator.mul), on_guard="error")
+    opt = graphopt.optimize(lambda x, f: f(x, 2), (X, operator.mul), on_guard="error", measure=False)
     assert torch.equal(opt(X, operator.mul), X * 2)

@@ -27,10 +27,10 @@ def test_a_branch_on_values_is_taken_as_eager_takes_it() -> None:
 
 
 def test_values_that_would_take_another_branch_run_the_original() -> None:
-    opt = graphopt.optimize(positive, (X,), on_guard="error")
+    opt = graphopt.optimize(positive, (X,), on_guard="error", measure=False)
     with pytest.raises(graphopt.GuardError, match=r"test_branches.py:.* was True at capture"):
         opt(-X)
-    both = graphopt.optimize(positive, (X,), on_guard="recapture")
+    both = graphopt.optimize(positive, (X,), on_guard="recapture", measure=False)
     for x in (-X, X, -X):
         assert torch.equal(both(x), positive(x))
     assert len(serving_of(both.module).variants) == 2
@@ -50,7 +50,7 @@ def test_whatever_asks_for_a_bool_becomes_a_condition(asks: Callable[[torch.Tens
         return x * 2 if asks(x) else x + 1
 
     assert_same(program, X)
-    opt = graphopt.optimize(program, (X,), on_guard="recapture")
+    opt = graphopt.optimize(program, (X,), on_guard="recapture", measure=False)
     for x in (-X, X.flip(0), X.flip(1), X * 100):
         assert torch.equal(opt(x), program(x))
 
@@ -85,7 +85,7 @@ def test_a_condition_on_state_follows_the_state() -> None:
             return x * 2 if self.ready else x
 
     model = Flagged()
-    opt = graphopt.optimize(model, (X,))
+    opt = graphopt.optimize(model, (X,), measure=False)
     assert torch.equal(opt(X), X * 2)
     model.ready.fill_(False)
     with pytest.warns(UserWarning, match="branch"):
@@ -98,7 +98,7 @@ def test_a_closed_over_tensor_that_decides_is_asked_at_each_call() -> None:
     def program(x: torch.Tensor) -> torch.Tensor:
         return x * 2 if switch else x
 
-    opt = graphopt.optimize(program, (X,), on_guard="recapture")
+    opt = graphopt.optimize(program, (X,), on_guard="recapture", measure=False)
     for value in (0.0, 1.0):
         switch.fill_(value)
         assert torch.equal(opt(X), program(X))
@@ -108,18 +108,18 @@ def test_a_condition_that_raises_leaves_the_exception_to_the_original() -> None:
     def program(x: torch.Tensor, i: torch.Tensor) -> torch.Tensor:
         return x * 2 if x[i].sum() > 0 else x
 
-    opt = graphopt.optimize(program, (X, torch.tensor([1])))
+    opt = graphopt.optimize(program, (X, torch.tensor([1])), measure=False)
     with pytest.warns(UserWarning, match="raises"), pytest.raises(IndexError):
         opt(X, torch.tensor([7]))
 
 
 def test_what_only_a_condition_computes_is_not_computed_twice() -> None:
-    opt = graphopt.optimize(positive, (X,), passes=[])
+    opt = graphopt.optimize(positive, (X,), passes=[], measure=False)
     assert [node.op for node in opt.graph.nodes] == ["aten.mul.Tensor"]
 
 
 def test_a_program_with_conditions_pickles() -> None:
-    opt = graphopt.optimize(positive, (X,), on_guard="error")
+    opt = graphopt.optimize(positive, (X,), on_guard="error", measure=False)
     again: Any = pickle.loads(pickle.dumps(opt.module))
     assert torch.equal(again(X), X * 2)
     with pytest.raises(graphopt.GuardError, match="branch"):
@@ -182,7 +182,7 @@ class Cached(nn.Module):
 def test_no_stand_in_is_left_in_a_cache() -> None:
     model = Cached()
     assert callable(model.table)
-    graphopt.optimize(model, (X,))
+    graphopt.optimize(model, (X,), measure=False)
     assert type(model.table(4)) is torch.Tensor
 
 
@@ -193,11 +193,11 @@ def test_a_branch_on_what_a_frozen_part_wrote_is_refused() -> None:
         return x * 2 if x.sum() > 0 else x
 
     with pytest.raises(graphopt.Unsupported, match="writes before"):
-        graphopt.optimize(program, (X,))
+        graphopt.optimize(program, (X,), measure=False)
 
 
 def test_a_saved_program_raises_where_values_would_take_another_branch(tmp_path: Any) -> None:
-    opt = graphopt.optimize(positive, (X,))
+    opt = graphopt.optimize(positive, (X,), measure=False)
     opt.save(tmp_path / "model.pt2")
     loaded = torch.export.load(tmp_path / "model.pt2").module()
     assert torch.equal(loaded(X), X * 2)

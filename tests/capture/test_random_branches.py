@@ -66,7 +66,7 @@ def by_numpy(x: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("program", [LayerDrop(), by_python, by_numpy])
 def test_whichever_way_a_random_branch_falls_the_call_is_eagers(program: Any) -> None:
-    opt = graphopt.optimize(program, (X,))
+    opt = graphopt.optimize(program, (X,), measure=False)
     strict = graphopt.optimize(program, (X,), verify=False, on_guard="error")
     ran = set()
     for seed in range(12):
@@ -84,7 +84,7 @@ def test_whichever_way_a_random_branch_falls_the_call_is_eagers(program: Any) ->
 
 
 def test_a_call_given_up_leaves_the_random_state_as_it_was() -> None:
-    strict = graphopt.optimize(LayerDrop(), (X,), on_guard="error")
+    strict = graphopt.optimize(LayerDrop(), (X,), on_guard="error", measure=False)
     for seed in range(12):
         torch.manual_seed(seed)
         before = states()
@@ -98,7 +98,7 @@ def test_a_call_given_up_leaves_the_random_state_as_it_was() -> None:
 
 def test_gradients_of_a_call_that_takes_the_captured_way_are_eagers() -> None:
     model = LayerDrop(0.1)
-    opt = graphopt.optimize(model, (X,), on_guard="error", passes=[])
+    opt = graphopt.optimize(model, (X,), on_guard="error", passes=[], measure=False)
 
     def gradients(module: Any) -> list[torch.Tensor | None]:
         model.zero_grad()
@@ -111,7 +111,7 @@ def test_gradients_of_a_call_that_takes_the_captured_way_are_eagers() -> None:
 
 
 def test_a_graph_that_is_given_up_more_often_than_not_is_taken_out_of_use() -> None:
-    opt = graphopt.optimize(LayerDrop(0.5), (X,))
+    opt = graphopt.optimize(LayerDrop(0.5), (X,), measure=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for seed in range(100):
@@ -126,7 +126,7 @@ def test_a_branch_on_much_of_the_models_work_is_asked_on_the_way() -> None:
         return y if y.sum() > 0 else -y
 
     x = torch.ones(128, 128)
-    opt = graphopt.optimize(program, (x,), on_guard="error")
+    opt = graphopt.optimize(program, (x,), on_guard="error", measure=False)
     assert [node.op for node in opt.graph.nodes].count("aten.matmul.default") == 1
     assert torch.equal(opt(x), program(x))
     with pytest.raises(graphopt.GuardError, match="was True at capture"):
@@ -139,18 +139,18 @@ def test_a_random_branch_after_a_write_is_refused() -> None:
         return x if torch.rand(()) > 0.5 else x + 1
 
     with pytest.raises(graphopt.Unsupported, match=r"aten.rand.default, after a write"):
-        graphopt.optimize(program, (X.clone(),))
+        graphopt.optimize(program, (X.clone(),), measure=False)
 
 
 def test_a_program_with_random_branches_pickles() -> None:
     for program in (LayerDrop(0.1), by_python):
-        opt = graphopt.optimize(program, (X,), on_guard="error")
+        opt = graphopt.optimize(program, (X,), on_guard="error", measure=False)
         again = pickle.loads(pickle.dumps(opt.module))
         assert torch.equal(seeded(again, 0, X)[0], seeded(opt, 0, X)[0])
 
 
 def test_a_loaded_program_asks_the_branch_too(tmp_path: Any) -> None:
-    opt = graphopt.optimize(LayerDrop(0.5), (X,))
+    opt = graphopt.optimize(LayerDrop(0.5), (X,), measure=False)
     opt.save(tmp_path / "model.pt2")
     loaded = torch.export.load(tmp_path / "model.pt2").module()
     with pytest.raises(RuntimeError, match="at capture"):
@@ -160,7 +160,7 @@ def test_a_loaded_program_asks_the_branch_too(tmp_path: Any) -> None:
 
 def test_a_program_that_draws_from_outside_torch_is_not_saved(tmp_path: Any) -> None:
     with pytest.raises(graphopt.Unsupported, match="outside torch"):
-        graphopt.optimize(by_python, (X,)).save(tmp_path / "model.pt2")
+        graphopt.optimize(by_python, (X,), measure=False).save(tmp_path / "model.pt2")
 
 
 def test_a_draw_that_nothing_asks_is_made_at_each_call() -> None:
@@ -168,7 +168,7 @@ def test_a_draw_that_nothing_asks_is_made_at_each_call() -> None:
         drawn = np.random.uniform(0, 1)
         return x * 2 if x is None and drawn < 0.5 else x
 
-    opt = graphopt.optimize(program, (X,), on_guard="error")
+    opt = graphopt.optimize(program, (X,), on_guard="error", measure=False)
     assert seeded(opt, 3, X)[1] == seeded(program, 3, X)[1]
 
 
@@ -177,7 +177,7 @@ def test_a_stream_that_forward_seeds_is_left_as_forward_leaves_it() -> None:
         np.random.seed(3)
         return x * torch.from_numpy(np.random.permutation(4))
 
-    opt = graphopt.optimize(program, (X,), on_guard="error")
+    opt = graphopt.optimize(program, (X,), on_guard="error", measure=False)
     for seed in (1, 2):
         (result, after), (expected, eager) = (seeded(one, seed, X) for one in (opt, program))
         assert torch.equal(result, expected)
@@ -202,14 +202,14 @@ def test_a_stream_that_forward_seeds_is_left_as_forward_leaves_it() -> None:
 def test_a_drawn_number_that_is_used_otherwise_is_refused(draw: Callable[[], Any]) -> None:
     before, own = states(), STREAM.getstate()
     with pytest.raises(graphopt.Unsupported, match=r"random|STREAM"):
-        graphopt.optimize(lambda x: x * draw(), (X,))
+        graphopt.optimize(lambda x: x * draw(), (X,), measure=False)
     assert states() == before
     assert STREAM.getstate() == own
 
 
 def test_a_drawn_number_that_is_handed_out_is_refused() -> None:
     with pytest.raises(graphopt.Unsupported, match="random"):
-        graphopt.optimize(lambda x: (x, random.random()), (X,))
+        graphopt.optimize(lambda x: (x, random.random()), (X,), measure=False)
 
 
 @pytest.mark.parametrize("make", [random.Random, np.random.default_rng, np.random.RandomState])
@@ -224,7 +224,7 @@ def test_a_generator_of_the_models_own_that_forward_draws_from_is_refused(make: 
 
     model = Draws()
     with pytest.raises(graphopt.Unsupported, match="generator"):
-        graphopt.optimize(model, (X,))
+        graphopt.optimize(model, (X,), measure=False)
     assert model.generator.random() == make(0).random()
 
 

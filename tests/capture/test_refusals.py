@@ -28,7 +28,7 @@ def refusal(model: Callable[..., Any], *args: Any) -> str:
     state = torch.get_rng_state(), random.getstate(), torch.is_grad_enabled(), torch.get_num_threads()
     contents = [a.clone() for a in args]
     with pytest.raises(graphopt.Unsupported) as raised:
-        graphopt.optimize(model, args)
+        graphopt.optimize(model, args, measure=False)
     assert torch.equal(state[0], torch.get_rng_state())
     assert state[1:] == (random.getstate(), torch.is_grad_enabled(), torch.get_num_threads())
     assert all(map(torch.equal, contents, args))
@@ -81,7 +81,7 @@ class Settles(Counts):
 
 def test_what_the_first_call_settles_is_kept_from_the_second_call_on() -> None:
     model = Settles()
-    opt = graphopt.optimize(model, (X,), on_guard="error")
+    opt = graphopt.optimize(model, (X,), on_guard="error", measure=False)
     assert model.calls == 0
     assert not hasattr(model, "table")
     with pytest.raises(graphopt.GuardError):
@@ -142,7 +142,7 @@ def test_a_buffer_that_takes_part_in_gradients_after_a_call_is_left_a_constant()
             return self.last.copy_(x.exp()) * 2 if x[0, 0] < 0 else x
 
     model = Remembers()
-    graphopt.optimize(model, (X.clone().requires_grad_(),))
+    graphopt.optimize(model, (X.clone().requires_grad_(),), measure=False)
     assert not model.last.requires_grad
     assert torch.equal(model.last, torch.zeros(2, 4))
 
@@ -174,7 +174,7 @@ class Doubled(torch.autograd.Function):
 def test_a_custom_backward_is_left_to_the_original() -> None:
     leaf, apply = X.clone().requires_grad_(), Doubled.apply
     for program in (Doubled.apply, lambda x: apply(x) + 1):
-        opt = graphopt.optimize(program, (leaf,))
+        opt = graphopt.optimize(program, (leaf,), measure=False)
         with torch.no_grad():
             assert serving_of(opt.module).violation((leaf,), {}) == ""
             assert torch.equal(opt(leaf), program(leaf))
@@ -219,7 +219,7 @@ def test_backward_hooks_are_refused() -> None:
     handle = model[0].register_full_backward_hook(lambda module, grads, outputs: None)
     assert "_backward_hooks of 0" in refusal(model)
     handle.remove()
-    opt = graphopt.optimize(model, (X,), on_guard="error")
+    opt = graphopt.optimize(model, (X,), on_guard="error", measure=False)
     model[0].register_full_backward_hook(lambda module, grads, outputs: None)
     with pytest.raises(graphopt.GuardError, match="hook"):
         opt(X)
@@ -228,7 +228,7 @@ def test_backward_hooks_are_refused() -> None:
 def test_forward_hooks_are_traced_and_guarded() -> None:
     model = nn.Sequential(nn.Linear(4, 4))
     handle = model[0].register_forward_hook(lambda module, args, result: result * 2)
-    opt = graphopt.optimize(model, (X,), on_guard="error")
+    opt = graphopt.optimize(model, (X,), on_guard="error", measure=False)
     assert torch.equal(opt(X), model(X))
     other = model[0].register_forward_pre_hook(lambda module, args: (args[0] + 1,))
     with pytest.raises(graphopt.GuardError, match="hook"):
@@ -247,7 +247,7 @@ def _scaling(by: float) -> Callable[..., torch.Tensor]:
 def test_a_hook_exchanged_for_one_that_holds_another_number_is_noticed_at_the_first_call() -> None:
     model = nn.Sequential(nn.Linear(4, 4))
     handle = model[0].register_forward_hook(_scaling(2.0))
-    opt = graphopt.optimize(model, (X,), on_guard="error")
+    opt = graphopt.optimize(model, (X,), on_guard="error", measure=False)
     handle.remove()
     handle = model[0].register_forward_hook(_scaling(3.0))
     with pytest.raises(graphopt.GuardError, match="hook"):
@@ -261,7 +261,7 @@ def test_variables_of_a_hook_are_guarded() -> None:
     factor, table = 2.0, {"by": 1.0}
     model = nn.Sequential(nn.Linear(4, 4))
     model[0].register_forward_hook(lambda module, args, result: result * factor * table["by"])
-    opt = graphopt.optimize(model, (X,), on_guard="error")
+    opt = graphopt.optimize(model, (X,), on_guard="error", measure=False)
     assert torch.equal(opt(X), model(X))
     factor = 3.0
     with pytest.raises(graphopt.GuardError, match="hook"):
@@ -299,7 +299,7 @@ def test_the_variables_of_a_hook_of_all_modules_are_guarded(register_global: Cal
 
     register_global(hook, "forward_pre_hook")
     model = nn.Sequential(nn.Linear(4, 4))
-    opt = graphopt.optimize(model, (X,), on_guard="error")
+    opt = graphopt.optimize(model, (X,), on_guard="error", measure=False)
     assert torch.equal(opt(X), model(X))
     factor = 3.0
     with pytest.raises(graphopt.GuardError, match="hook"):
@@ -313,7 +313,7 @@ def test_the_variables_of_a_hook_of_all_modules_are_guarded(register_global: Cal
 def test_a_hook_of_all_modules_that_is_removed_is_noticed(register_global: Callable[..., Any]) -> None:
     handle = register_global(_doubled)
     model = nn.Sequential(nn.Linear(4, 4))
-    opt = graphopt.optimize(model, (X,), on_guard="error")
+    opt = graphopt.optimize(model, (X,), on_guard="error", measure=False)
     assert torch.equal(opt(X), model(X))
     handle.remove()
     with pytest.raises(graphopt.GuardError, match="added or removed"):
@@ -324,9 +324,9 @@ def test_a_hook_of_all_modules_does_not_run_once_more_around_the_drop_in(
     register_global: Callable[..., Any],
 ) -> None:
     model = nn.Sequential(nn.Linear(4, 4))
-    plain = graphopt.optimize(model, (X,))
+    plain = graphopt.optimize(model, (X,), measure=False)
     register_global(_doubled)
-    hooked = graphopt.optimize(model, (X,), on_guard="error")
+    hooked = graphopt.optimize(model, (X,), on_guard="error", measure=False)
     expected = model(X)
     assert torch.equal(hooked(X), expected)
     with pytest.warns(UserWarning, match="hook"):
@@ -353,7 +353,7 @@ class HooksItself(nn.Module):
 
 def test_hooks_that_the_first_call_registers_are_kept_from_the_second_call_on() -> None:
     model = HooksItself()
-    opt = graphopt.optimize(model, (X,), on_guard="error")
+    opt = graphopt.optimize(model, (X,), on_guard="error", measure=False)
     assert not model.inner._forward_hooks
     expected = model(X)
     assert torch.equal(opt(X), expected)
@@ -380,7 +380,7 @@ def test_a_hook_that_collects_is_refused() -> None:
 )
 def test_what_is_no_capturable_call_is_refused(model: Any, args: tuple[Any, ...], says: str) -> None:
     with pytest.raises(graphopt.Unsupported, match=says):
-        graphopt.optimize(model, args)
+        graphopt.optimize(model, args, measure=False)
 
 
 def test_success_leaves_no_trace_either() -> None:
@@ -389,7 +389,7 @@ def test_success_leaves_no_trace_either() -> None:
     twin, attributes = copy.deepcopy(model), [set(vars(module)) for module in model.modules()]
     before = observe(lambda: None, (), module=model)
     random_state, x = torch.get_rng_state(), X.clone()
-    graphopt.optimize(model, (x,))
+    graphopt.optimize(model, (x,), measure=False)
     assert torch.equal(random_state, torch.get_rng_state())
     assert difference(before, observe(lambda: None, (), module=model)) is None
     assert torch.equal(x, X)
@@ -410,7 +410,7 @@ def test_a_buffer_that_takes_in_a_gradient_history_is_put_back() -> None:
             return self.last * 2
 
     model = Remembers()
-    opt = graphopt.optimize(model, (torch.randn(2, 3),), passes=[])
+    opt = graphopt.optimize(model, (torch.randn(2, 3),), passes=[], measure=False)
     assert not model.last.requires_grad and model.last.is_leaf and not model.last.any()
     assert model.linear.weight.grad is None
     del opt

@@ -138,7 +138,7 @@ def test_it_is_noticed_when_there_changes(name: str) -> None:
 
 def test_tensors_in_classes_and_slots_are_read_at_each_call() -> None:
     model = Model()
-    opt = graphopt.optimize(model, (X,), on_guard="error")
+    opt = graphopt.optimize(model, (X,), on_guard="error", measure=False)
     Base.table = torch.full((4,), 7.0)
     model.slotted.tensor = torch.full((4,), 7.0)
     assert torch.equal(opt(X), model(X))
@@ -158,7 +158,7 @@ class Writes(nn.Module):
 
 def test_tensors_tied_after_capture_are_noticed() -> None:
     model = Writes()
-    opt = graphopt.optimize(model, (X,), on_guard="error")
+    opt = graphopt.optimize(model, (X,), on_guard="error", measure=False)
     opt(X)
     model.b = model.a
     with pytest.raises(graphopt.GuardError, match="different objects"):
@@ -175,7 +175,7 @@ def test_a_variable_of_a_function_among_the_arguments_is_guarded() -> None:
     def scale(x: torch.Tensor) -> torch.Tensor:
         return x * factor * FACTOR
 
-    opt = graphopt.optimize(lambda x, f: f(x), (X, scale), on_guard="error")
+    opt = graphopt.optimize(lambda x, f: f(x), (X, scale), on_guard="error", measure=False)
     assert torch.equal(opt(X, scale), scale(X))
     set_factor(3.0)
     with pytest.raises(graphopt.GuardError, match="factor"):
@@ -192,7 +192,7 @@ def test_a_tensor_that_a_function_among_the_arguments_reads_may_change_in_its_va
     def scale(x: torch.Tensor) -> torch.Tensor:
         return x * weight.float()
 
-    opt = graphopt.optimize(lambda x, f: f(x), (X, scale), on_guard="error")
+    opt = graphopt.optimize(lambda x, f: f(x), (X, scale), on_guard="error", measure=False)
     weight.add_(1)
     assert torch.equal(opt(X, scale), X * 2)
     weight.data = weight.data.double()
@@ -204,7 +204,7 @@ def test_an_environment_variable_that_forward_asks_for_is_guarded(monkeypatch: p
     def program(x: torch.Tensor) -> torch.Tensor:
         return x * (2.0 if os.getenv("GRAPHOPT_TEST") else 3.0)
 
-    opt = graphopt.optimize(program, (X,), on_guard="error")
+    opt = graphopt.optimize(program, (X,), on_guard="error", measure=False)
     assert torch.equal(opt(X), program(X))
     monkeypatch.setenv("GRAPHOPT_TEST", "1")
     with pytest.raises(graphopt.GuardError, match="GRAPHOPT_TEST is '1', captured with None"):
@@ -215,7 +215,7 @@ def test_a_setting_that_layers_ask_for_is_guarded() -> None:
     model = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
     x = torch.randn(2, 3, 8)
     with torch.no_grad():
-        opt = graphopt.optimize(model, (x,), on_guard="error")
+        opt = graphopt.optimize(model, (x,), on_guard="error", measure=False)
         opt(x)
         torch.backends.mha.set_fastpath_enabled(False)
         try:
@@ -237,7 +237,7 @@ class Scaled(nn.Module):
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda module: pickle.loads(pickle.dumps(module))])
 def test_a_copy_made_after_a_change_does_not_take_the_change_for_granted(copied: Any) -> None:
     model = Scaled()
-    opt = graphopt.optimize(model, (X,))
+    opt = graphopt.optimize(model, (X,), measure=False)
     assert serving_of(copied(opt.module)).violation((X,), {}) == ""
     model.act = torch.tanh
     with pytest.warns(UserWarning, match="runs the original"):

@@ -124,14 +124,14 @@ def test_a_default_that_is_a_tensor_may_be_given() -> None:
     def program(x: torch.Tensor, y: torch.Tensor = DEFAULT) -> torch.Tensor:
         return x + y
 
-    opt = graphopt.optimize(program, (X,), on_guard="error")
+    opt = graphopt.optimize(program, (X,), on_guard="error", measure=False)
     assert torch.equal(opt(X), X + 1)
     assert torch.equal(opt(X, torch.zeros(3)), X)
 
 
 def test_an_object_that_the_model_keeps_is_returned_and_no_copy_of_it() -> None:
     kept = [1, 2]
-    opt = graphopt.optimize(lambda x: (x, kept), (X,))
+    opt = graphopt.optimize(lambda x: (x, kept), (X,), measure=False)
     assert opt(X)[1] is kept
     kept.append(3)
     with warnings.catch_warnings():
@@ -140,33 +140,37 @@ def test_an_object_that_the_model_keeps_is_returned_and_no_copy_of_it() -> None:
 
 
 def test_keys_of_other_types_are_told_apart() -> None:
-    opt = graphopt.optimize(lambda d: {k: v * 2 for k, v in d.items()}, ({1: X},), on_guard="error")
+    opt = graphopt.optimize(
+        lambda d: {k: v * 2 for k, v in d.items()}, ({1: X},), on_guard="error", measure=False
+    )
     with pytest.raises(graphopt.GuardError, match="keys"):
         opt({True: X})
 
 
 def test_slices_are_compared_by_value() -> None:
-    opt = graphopt.optimize(lambda x, s: x[s], (X, slice(0, 2)), on_guard="error")
+    opt = graphopt.optimize(lambda x, s: x[s], (X, slice(0, 2)), on_guard="error", measure=False)
     assert torch.equal(opt(X, slice(0, 2)), X[:2])
     with pytest.raises(graphopt.GuardError):
         opt(X, slice(0, 3))
 
 
 def test_sizes_divided_by_a_number_can_be_symbolic() -> None:
-    opt = graphopt.optimize(lambda x: x.reshape(x.shape[0] // 2, -1), (X,), dynamic_shapes="auto")
+    opt = graphopt.optimize(
+        lambda x: x.reshape(x.shape[0] // 2, -1), (X,), dynamic_shapes="auto", measure=False
+    )
     assert opt(torch.randn(8, 3)).shape == (4, 6)
 
 
 def test_a_pending_backward_pass_is_not_disturbed() -> None:
     model = nn.BatchNorm1d(3)
     pending = (torch.ones(3, requires_grad=True) * model.running_mean).sum()
-    graphopt.optimize(model, (X,))
+    graphopt.optimize(model, (X,), measure=False)
     pending.backward()
 
 
 def test_a_compiled_drop_in_follows_the_mode_of_a_sub_module() -> None:
     model = nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5))
-    compiled = torch.compile(graphopt.optimize(model, (X,)).module, backend="eager")
+    compiled = torch.compile(graphopt.optimize(model, (X,), measure=False).module, backend="eager")
     compiled(X)
     model[1].eval()
     assert torch.equal(compiled(X), model(X))
@@ -174,7 +178,7 @@ def test_a_compiled_drop_in_follows_the_mode_of_a_sub_module() -> None:
 
 def test_containers_can_be_indexed_through_the_drop_in() -> None:
     model = nn.Sequential(nn.Linear(3, 3), nn.Tanh())
-    module = graphopt.optimize(model, (X,)).module
+    module = graphopt.optimize(model, (X,), measure=False).module
     assert len(module) == 2
     assert module[0] is model[0]
     assert list(module) == list(model)
