@@ -9,7 +9,7 @@ from bisect import bisect_left
 
 from graphopt.analysis.partition import Partition
 from graphopt.ir.graph import Arg, Graph, Node, Value, values_in
-from graphopt.ir.ops import Alias, Effect, Op, effect_of, is_pure, lookup
+from graphopt.ir.ops import Alias, Effect, Op, effect_of, lookup
 from graphopt.ir.types import ListType, TensorType
 
 # They tell where in its memory the operand starts, what else is there, or whether it is lazily conjugated.
@@ -112,8 +112,6 @@ class Memory:
         for value in together:
             self._classes.unite(value.name, together[0].name)
         if effect is Effect.OPAQUE:
-            if is_pure(node):
-                return []
             self._reshaped.update(value.name for value in operands)
             return operands
         written = written_operands(node, op) if effect is Effect.WRITES else []

@@ -130,12 +130,6 @@ def operands_commute(node: Node) -> bool:
     return len(kinds) == 2 and len(dtypes) == 1 and not dtypes.pop().is_complex
 
 
-_REGIONS = ("higher_order.wrap_with_set_grad_enabled", "higher_order.wrap_with_autocast")
-
-
 def is_pure(node: Node) -> bool:
-    """Whether all that running the node does is return results or raise: a pure operator, or a region
-    (no_grad, autocast) of such."""
-    if node.op in _REGIONS:
-        return all(is_pure(inner) for region in node.regions for inner in region.nodes)
+    """Whether all that running the node does is return results or raise."""
     return effect_of(node) in (Effect.NONE, Effect.RAISES)
