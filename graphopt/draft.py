@@ -184,7 +184,7 @@ class Draft:
         """What stands against letting values take the place of others, in `graph`."""
         through = self.analysis(differentiable) if self.gradients else frozenset()
         known = self.analysis(Memory), self.analysis(Views), self.analysis(Objects)
-        return Substitution(self.graph, *known, through)
+        return Substitution(self.graph, *known, through, self.resolve)
 
     def live(self, node: Node) -> bool:
         """Whether the node still stands."""
@@ -208,7 +208,7 @@ class Draft:
         types: that of its result, or a list of types where the operator returns a sequence.
         """
         many = not isinstance(types, Type)
-        name = self.fresh(like.results[0].name if like.results else like.name)
+        name = self.fresh(like.name)
         kinds: Sequence[Type] = types if many else (types,)  # type: ignore[assignment]
         results = tuple(Value(f"{name}_{i}" if many else name, kind) for i, kind in enumerate(kinds))
         given = tuple((kwargs or {}).items())

@@ -116,7 +116,7 @@ class Memory:
             return operands
         written = written_operands(node, op) if effect is Effect.WRITES else []
         made = {_shape(value) for value in results}
-        self._reshaped.update(value.name for value in written if made and _shape(value) not in made)
+        self._reshaped.update(value.name for value in written if _shape(value) not in made)
         return written
 
     def _find_escaping(self) -> set[str]:
