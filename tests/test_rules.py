@@ -109,6 +109,9 @@ ANYTHING = "%a: f32[4] = {}\nreturn %a"
     ("pattern", "body"),
     [
         (NEGATED.pattern, "%s: f32[4] = aten.mul.Tensor(%x, %y)\n" + NEG + "return %n"),
+        (NEGATED.pattern, ANYTHING.format("aten.neg.default(%x)")),
+        (NEGATED.pattern, ANYTHING.format("aten.neg.default(2)")),
+        ("(a := aten.neg.default(b))", "n: () = aten._assert_async.default(%x)\nreturn %x"),
         ("aten.cumsum.default(a, 0)", ANYTHING.format("aten.cumsum.default(%x, 0, dtype=torch.float32)")),
         ("aten.clamp.default(a, 0.0)", ANYTHING.format("aten.clamp.default(%x, 0.0, 1.0)")),
         ("aten.clamp.default(a, 0.0, 1.0)", ANYTHING.format("aten.clamp.default(%x, 0.0)")),
