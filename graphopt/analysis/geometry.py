@@ -103,21 +103,21 @@ class Views:
     def _follow(self, node: Node) -> None:
         """Notes the results of a node that share an operand's memory."""
         given = {value.name: value for value in node.operands if isinstance(value.type, TensorType)}
-        known = {name: self.geometry(value) for name, value in given.items()}
-        if any(shown is None for shown in known.values()):
-            return
+        known: dict[str, Geometry] = {}
+        for value in given.values():
+            shown = self.geometry(value)
+            if shown is None:
+                return
+            known[value.name] = shown
         key = _call(node, known)
         if key not in self._calls:
-            tensors = {name: shown.tensor() for name, shown in known.items() if shown is not None}
-            self._calls[key] = _shown(node, tensors)
-        for value, shown in zip(node.results, self._calls[key], strict=True):
-            if shown is None:
+            self._calls[key] = _shown(node, {name: window.tensor() for name, window in known.items()})
+        for value, seen in zip(node.results, self._calls[key], strict=True):
+            if seen is None:
                 continue
-            operand = list(given.values())[shown.operand]
-            root = known[operand.name]
-            assert root is not None
-            self._found[value.name] = replace(shown.window, root=root.root)
-            if shown.is_operand:
+            operand = list(given.values())[seen.operand]
+            self._found[value.name] = replace(seen.window, root=known[operand.name].root)
+            if seen.is_operand:
                 self.same_object[value.name] = operand
 
 
@@ -130,10 +130,10 @@ class _Shown:
     is_operand: bool
 
 
-def _call(node: Node, known: dict[str, Geometry | None]) -> object:
+def _call(node: Node, known: dict[str, Geometry]) -> object:
     """Equal for nodes that run the same operator on like tensors: the layers of a model."""
     numbers = {name: i for i, name in enumerate(known)}
-    windows = tuple(replace(shown, root="") for shown in known.values() if shown is not None)
+    windows = tuple(replace(shown, root="") for shown in known.values())
 
     def shape(arg: Arg) -> object:
         return key_of(arg, lambda value: ("operand", numbers.get(value.name)))
@@ -227,8 +227,8 @@ def _run(node: Node, tensors: dict[str, torch.Tensor]) -> tuple[Any, ...] | None
 
 def _is_as_typed(tensor: torch.Tensor, value: Value) -> bool:
     kind = value.type
-    return (
-        isinstance(kind, TensorType)
-        and tensor.layout is torch.strided
-        and (tensor.dtype, tuple(tensor.shape), tensor.stride()) == (kind.dtype, kind.shape, kind.strides)
+    return isinstance(kind, TensorType) and (tensor.dtype, tuple(tensor.shape), tensor.stride()) == (
+        kind.dtype,
+        kind.shape,
+        kind.strides,
     )

@@ -112,7 +112,7 @@ def effect_of(node: Node) -> Effect:
     if op.effect is Effect.NONE:
         return Effect.RAISES if any(map(_read_at_run_time, node.operands)) else Effect.NONE
     flag = _HARMLESS_WHEN_FALSE.get(node.op)
-    if flag is not None and op.effect in (Effect.RANDOM, Effect.WRITES):
+    if flag is not None:
         position = op.parameters.index(flag)
         given = node.args[position] if position < len(node.args) else dict(node.kwargs).get(flag)
         if given == Lit(False) or (given is None and node.op in _FALSE_BY_DEFAULT):
