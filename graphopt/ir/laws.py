@@ -47,7 +47,7 @@ class Law:
 def _table() -> dict[str, tuple[Law, ...]]:
     found: dict[str, list[Law]] = {}
     for line in importlib.resources.files("graphopt.ir").joinpath("laws.tsv").read_text().splitlines():
-        if line and not line.startswith("#"):
+        if not line.startswith("#"):
             op, form, operands, literals, free, kinds = line.split("\t")
             pairs = (pair.split("=") for pair in filter(None, literals.split(",")))
             law = Law(

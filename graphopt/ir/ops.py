@@ -50,7 +50,7 @@ def _table() -> dict[str, Op]:
     text = importlib.resources.files("graphopt.ir").joinpath("operators.tsv").read_text()
     found: dict[str, Op] = {}
     for line in text.splitlines():
-        if not line or line.startswith("#"):
+        if line.startswith("#"):
             continue
         name, effect, alias, commutes, written, parameters = line.split("\t")
         found[name] = Op(
