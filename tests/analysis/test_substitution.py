@@ -12,7 +12,9 @@ Asked = tuple[Draft, Substitution, dict[str, Node], dict[str, Value]]
 
 def asked(body: str, kind: str = "f32[4]", gradients: bool = False) -> Asked:
     graph = parse_graph(
-        f"graph {{ %x: {kind} = argument 0 %y: {kind} = aten.cos.default(%x) {body.replace(': T =', f': {kind} =')} }}"
+        f"graph {{ %x: {kind} = argument 0 %y: {kind} = aten.cos.default(%x) "
+        + body.replace(": T =", f": {kind} =")
+        + " }"
     )
     draft = Draft(graph, gradients)
     nodes = {node.name: node for node in graph.nodes}
