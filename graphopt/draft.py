@@ -174,11 +174,7 @@ class Draft:
 
     def analysis(self, kind: Callable[[Graph], _Analysis]) -> _Analysis:
         """A pure function of `graph`, computed once for a graph."""
-        known = self.graph.analyses
-        if kind not in known:
-            known[kind] = kind(self.graph)
-        found: _Analysis = known[kind]
-        return found
+        return self.graph.analysis(kind)
 
     def substitution(self) -> Substitution:
         """What stands against letting values take the place of others, in `graph`."""

@@ -12,7 +12,7 @@ class Objects:
 
     def __init__(self, graph: Graph) -> None:
         self._classes = Partition()
-        views: Views = graph.analyses.get(Views) or graph.analyses.setdefault(Views, Views(graph))
+        views = graph.analysis(Views)
         for node in graph.nodes:
             for value in node.results:
                 handed_back = views.same_object.get(value.name)

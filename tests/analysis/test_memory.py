@@ -159,3 +159,13 @@ def test_memory_that_the_caller_gets_by_another_view_escapes() -> None:
     memory = Memory(graph)
     assert memory.storage_escapes(v["c"]) and not memory.escapes(v["c"])
     assert not memory.storage_escapes(v["x"])
+
+
+def test_what_one_of_several_results_shows_escapes_with_it() -> None:
+    graph, v = parsed(
+        """%a: f32[2] = aten.sin.default(%x)
+        s: (%b: f32[1], %c: f32[1]) = aten.split.Tensor(%a, 1)
+        return %c"""
+    )
+    memory = Memory(graph)
+    assert [name for name in "xabc" if memory.escapes(v[name])] == ["a", "c"]

@@ -96,6 +96,13 @@ def test_a_copy_is_no_lazy_conjugate(kind: str, lazy: bool) -> None:
     assert substitution.against_copy(node["c"], (value["y"],)) is None
 
 
+def test_a_copy_of_real_numbers_is_no_lazy_negative() -> None:
+    """x.conj().imag is one, so any complex value is enough."""
+    body = "%z: c64[4] = aten.complex.default(%y, %y) %i: T = aten.imag.default(%z) "
+    _, substitution, node, value = asked(body + COPY.format("%y") + "return %c")
+    assert substitution.against_copy(node["c"], (value["y"],)) == "like %y, which may be lazily conjugated"
+
+
 VIEW = "%c: T = aten.alias.default({}) "
 BOTH = "but the caller gets both objects"
 
