@@ -45,12 +45,9 @@ class Geometry:
         )  # fmt: skip
 
     def tensor(self) -> torch.Tensor:
-        """A meta tensor like it, on memory of its own."""
-        last = sum((size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True))
-        offset = self.offset + _START // self.dtype.itemsize
-        elements = offset + last + 1 if 0 not in self.shape else offset
-        memory = torch.empty(elements, dtype=self.dtype, device="meta")
-        made = memory.as_strided(self.shape, self.strides, offset)
+        """A meta tensor like it, on memory of its own: of no size, for of meta tensors none is asked."""
+        memory = torch.empty(0, dtype=self.dtype, device="meta")
+        made = memory.as_strided(self.shape, self.strides, self.offset + _START // self.dtype.itemsize)
         made = torch._neg_view(made) if self.negative else made
         return torch._conj(made) if self.conjugate else made
 
@@ -82,13 +79,10 @@ class Views:
         if value.name in self._fresh:
             return True
         shown = self._found.get(value.name)
-        made = None if shown is None else self._fresh.get(shown.root)
-        if shown is None or not isinstance(made, TensorType) or not made.is_static:
+        if shown is None:
             return False
-        return shown.offset == 0 and (shown.dtype, math.prod(shown.shape)) == (
-            made.dtype,
-            math.prod(made.shape),
-        )
+        made, shows = self._fresh.get(shown.root), (0, shown.dtype, math.prod(shown.shape))
+        return isinstance(made, TensorType) and shows == (shown.offset, made.dtype, math.prod(made.shape))
 
     def geometry(self, value: Value) -> Geometry | None:
         """What the value shows; None where that is not known."""
@@ -161,8 +155,8 @@ def _shown(node: Node, tensors: dict[str, torch.Tensor]) -> tuple[_Shown | None,
     return tuple(_seen(result, value, tensors) for value, result in zip(node.results, results, strict=True))
 
 
-def _seen(result: object, value: Value, tensors: dict[str, torch.Tensor]) -> _Shown | None:
-    if not isinstance(result, torch.Tensor) or not _is_as_typed(result, value):
+def _seen(result: torch.Tensor, value: Value, tensors: dict[str, torch.Tensor]) -> _Shown | None:
+    if not _is_as_typed(result, value):
         return None
     memory = result.untyped_storage()._cdata
     for number, tensor in enumerate(tensors.values()):
@@ -171,7 +165,9 @@ def _seen(result: object, value: Value, tensors: dict[str, torch.Tensor]) -> _Sh
     return None
 
 
-def _is_so_for_lazy_operands(node: Node, tensors: dict[str, torch.Tensor], results: tuple[Any, ...]) -> bool:
+def _is_so_for_lazy_operands(
+    node: Node, tensors: dict[str, torch.Tensor], results: tuple[torch.Tensor, ...]
+) -> bool:
     """Whether the results are the operands, or show them, also where these are lazily conjugated or
     negated: resolve_conj hands back what is not, and copies what is."""
     for change, fits in ((torch._neg_view, torch.is_floating_point), (torch._conj, torch.is_complex)):
@@ -186,19 +182,17 @@ def _is_so_for_lazy_operands(node: Node, tensors: dict[str, torch.Tensor], resul
     return True
 
 
-def _relations(tensors: dict[str, torch.Tensor]) -> Callable[[Any], list[object]]:
-    def of(result: Any) -> list[object]:
-        if not isinstance(result, torch.Tensor):
-            return [result]
+def _relations(tensors: dict[str, torch.Tensor]) -> Callable[[torch.Tensor], list[object]]:
+    def of(result: torch.Tensor) -> list[object]:
         memory = result.untyped_storage()._cdata
         return [(result is t, memory == t.untyped_storage()._cdata) for t in tensors.values()]
 
     return of
 
 
-def _run(node: Node, tensors: dict[str, torch.Tensor]) -> tuple[Any, ...] | None:
-    """The results on meta tensors; None where the operands are no constants, or the operator needs
-    elements or another device."""
+def _run(node: Node, tensors: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...] | None:
+    """The results on meta tensors; None where the operands are no constants, the operator needs elements
+    or another device, or a result is no tensor."""
     devices = {v.type.device for v in node.operands if isinstance(v.type, TensorType)}
 
     def operand(arg: Arg) -> Any:
@@ -222,7 +216,8 @@ def _run(node: Node, tensors: dict[str, torch.Tensor]) -> tuple[Any, ...] | None
             result = resolve(node.op)(*args, **kwargs)
     except (KeyError, RuntimeError, NotImplementedError, ValueError, TypeError, IndexError):
         return None
-    return tuple(result) if node.many else (result,)
+    results = tuple(result) if node.many else (result,)
+    return results if set(map(type, results)) <= {torch.Tensor} else None
 
 
 def _is_as_typed(tensor: torch.Tensor, value: Value) -> bool:

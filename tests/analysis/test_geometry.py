@@ -123,3 +123,17 @@ def test_all_of_a_memory_made_in_the_graph_is_whole(line: str, whole: bool) -> N
 def test_an_operand_is_handed_back(call: str, handed_back: bool) -> None:
     found, value = views(f"%a: f32[2, 4] = {call}")
     assert found.same_object.get("a") == (value["y"] if handed_back else None)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "%a: (f32[1, 4], f32[1, 4]) = aten.split.Tensor(%x, 1)",
+        "%a: (f32[1, 4], f32[1, 4]) = aten.unsafe_split.Tensor(%x, 1)",
+        "a: (%a: (f32[2], f32[2]), %b: f32[2]) = aten.histogramdd.TensorList_bins(%x, [%x])",
+        "%a: int = aten.alias.default(%x)",
+    ],
+)
+def test_of_a_list_or_number_nothing_is_known(line: str) -> None:
+    found, value = views(line)
+    assert found.geometry(value["a"]) is None and not found.follows(value["a"])

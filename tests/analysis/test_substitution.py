@@ -205,3 +205,66 @@ def test_what_is_written_between_two_nodes_has_changed(between: str, changed: bo
     _, substitution, node, _ = asked(between + " %c: T = aten.sin.default(%x) return %c")
     assert substitution.changed(node["y"], node["c"]) is changed
     assert not substitution.changed(node["y"], node["w"])
+
+
+TWO = "{}: (%{}: f32[2], %{}: f32[2]) = aten.{} "
+COPIES, VIEWS = "split_with_sizes_copy.default(%y, [2, 2])", "split_with_sizes.default(%y, [2, 2])"
+PAIRS = TWO.format("m", "a", "b", "{0}") + TWO.format("n", "c", "d", "{0}")
+INSIDE = "%r: f32[2] = aten.neg.default(%c) return %r"
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (PAIRS.format(COPIES) + INSIDE, None),
+        (PAIRS.format(COPIES) + "%w: f32[2] = aten.neg_.default(%b) " + INSIDE, "may be written later"),
+        (PAIRS.format(COPIES) + "%w: f32[2] = aten.neg_.default(%d) " + INSIDE, "written later itself"),
+        (PAIRS.format(COPIES) + "%w: f32[1] = mylib.resize.default(%d) " + INSIDE, "written later itself"),
+        (PAIRS.format(COPIES) + "return %a, %c", "the caller gets both"),
+        ("%z: c64[4] = aten.complex.default(%y, %y) " + PAIRS.format(COPIES) + "return %c", "conjugated"),
+    ],
+)
+def test_one_of_several_results_speaks_for_all(body: str, why: str | None) -> None:
+    _, substitution, node, value = asked(body)
+    reason = substitution.against_copy(node["n"], (value["a"], value["b"]), since=node["m"])
+    assert reason is None if why is None else reason is not None and reason.endswith(why)
+
+
+def test_one_of_several_parts_of_larger_memory_is_enough() -> None:
+    part = "%p: f32[2] = aten.slice.Tensor(%y, 0, 2, 4) "
+    _, substitution, node, value = asked(part + PAIRS.format(COPIES) + "return %c, %d")
+    reason = substitution.against_copy(node["n"], (value["a"], value["p"]))
+    assert reason == "like %a, %p, which may be a part of larger memory"
+
+
+def test_one_of_several_values_that_gradients_flow_through_is_enough() -> None:
+    sorted_ = "m: (%a: f32[4], %b: i64[4]) = aten.sort.default(%y) "
+    again = sorted_.replace("m:", "n:").replace("%a", "%c").replace("%b", "%d") + END
+    _, substitution, node, value = asked(sorted_ + again, gradients=True)
+    reason = substitution.against_copy(node["n"], (value["a"], value["b"]), since=node["m"])
+    assert reason == "like %a, %b, but gradients may flow through both"
+
+
+def test_one_of_several_objects_that_the_caller_gets_is_enough() -> None:
+    _, substitution, node, value = asked(PAIRS.format(VIEWS) + "return %a, %c")
+    reason = substitution.against_view(node["n"], (value["a"], value["b"]))
+    assert reason == "shows what %a, %b shows, but the caller gets both objects"
+
+
+def test_one_of_several_new_values_is_enough() -> None:
+    for op in (COPIES, VIEWS):
+        draft, substitution, node, value = asked(PAIRS.format(op) + INSIDE)
+        new = draft.node("aten.neg.default", [value["y"]], value["a"].type, like=node["m"])
+        assert draft.replace(node["m"], (*new.results, *new.results), "another", added=[new])
+        against = substitution.against_copy if op == COPIES else substitution.against_view
+        reason = against(node["n"], (value["a"], value["d"]))
+        assert reason == "like %m_1, %d, of which nothing is known before the next round"
+
+
+def test_an_object_handed_back_beside_a_view_is_not_all() -> None:
+    """atleast_1d hands back what has dimensions, and views what has none."""
+    body = """%z: f32[] = aten.sum.default(%x) %v: f32[1] = aten.view.default(%z, [1])
+        n: (%c: f32[4], %d: f32[1]) = aten.atleast_1d.Sequence([%y, %z]) return %v, %d"""
+    _, substitution, node, value = asked(body)
+    reason = substitution.against_view(node["n"], (value["y"], value["v"]))
+    assert reason == "shows what %y, %v shows, but the caller gets both objects"
