@@ -81,8 +81,8 @@ class Views:
         shown = self._found.get(value.name)
         if shown is None:
             return False
-        made, shows = self._fresh.get(shown.root), (0, shown.dtype, math.prod(shown.shape))
-        return isinstance(made, TensorType) and shows == (shown.offset, made.dtype, math.prod(made.shape))
+        made, shows = self._fresh.get(shown.root), (shown.offset, shown.dtype, math.prod(shown.shape))
+        return isinstance(made, TensorType) and shows == (0, made.dtype, math.prod(made.shape))
 
     def geometry(self, value: Value) -> Geometry | None:
         """What the value shows; None where that is not known."""
@@ -148,7 +148,7 @@ def _shown(node: Node, tensors: dict[str, torch.Tensor]) -> tuple[_Shown | None,
     """What each result shows of the operands, found by running the node on meta tensors."""
     nothing = (None,) * len(node.results)
     results = _run(node, tensors)
-    if results is None or len(results) != len(node.results):
+    if len(results) != len(node.results):
         return nothing
     if lookup(node.op).alias is Alias.MAY and not _is_so_for_lazy_operands(node, tensors, results):
         return nothing
@@ -175,9 +175,7 @@ def _is_so_for_lazy_operands(
             continue
         changed = {name: change(tensor) if fits(tensor) else tensor for name, tensor in tensors.items()}
         others = _run(node, changed)
-        if others is None or list(map(_relations(tensors), results)) != list(
-            map(_relations(changed), others)
-        ):
+        if list(map(_relations(tensors), results)) != list(map(_relations(changed), others)):
             return False
     return True
 
@@ -190,8 +188,8 @@ def _relations(tensors: dict[str, torch.Tensor]) -> Callable[[torch.Tensor], lis
     return of
 
 
-def _run(node: Node, tensors: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...] | None:
-    """The results on meta tensors; None where the operands are no constants, the operator needs elements
+def _run(node: Node, tensors: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    """The results on meta tensors; none where the operands are no constants, the operator needs elements
     or another device, or a result is no tensor."""
     devices = {v.type.device for v in node.operands if isinstance(v.type, TensorType)}
 
@@ -215,9 +213,9 @@ def _run(node: Node, tensors: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ..
         with torch.no_grad():
             result = resolve(node.op)(*args, **kwargs)
     except (KeyError, RuntimeError, NotImplementedError, ValueError, TypeError, IndexError):
-        return None
+        return ()
     results = tuple(result) if node.many else (result,)
-    return results if set(map(type, results)) <= {torch.Tensor} else None
+    return results if set(map(type, results)) <= {torch.Tensor} else ()
 
 
 def _is_as_typed(tensor: torch.Tensor, value: Value) -> bool:
