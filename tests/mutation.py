@@ -3,7 +3,7 @@
     python -m tests.mutation [--only PART] [--jobs 2] [--shard 0/4]
 
 Every mutant is one change to one file that decides what a pass may do. It runs in a process of its own,
-with the tests of the passes, until the first of them fails. The survivors are printed, then the count.
+with the tests of the passes, until the first of them fails. The survivors are printed, then the counts.
 The tests run without a mutant first: they must pass, and say how long a mutant may take.
 """
 
@@ -21,6 +21,7 @@ import os
 import resource
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -195,7 +196,9 @@ def main() -> int:
             if survives:
                 survivors.append(mutant)
                 print(f"survives: {mutant}", flush=True)
-    caught = len(chosen) - len(survivors)
+    survived, caught = Counter(mutant.file for mutant in survivors), len(chosen) - len(survivors)
+    for file, count in Counter(mutant.file for mutant in chosen).items():
+        print(f"{file.relative_to(ROOT)}: {count - survived[file]} of {count}")
     print(
         f"{caught} of {len(chosen)} planted miscompiles caught, in {time.monotonic() - started:.0f} seconds"
     )
