@@ -99,11 +99,13 @@ def _repeats(inner: Node, node: Node, value: Value, law: Law) -> bool:
 
 def _casts_back(inner: Node, node: Node, value: Value, law: Law) -> bool:
     """Whether the first of two casts loses nothing."""
-    narrow, wide = value.type, inner.results[0].type
-    if not isinstance(narrow, TensorType) or not isinstance(wide, TensorType):
-        return False
     casts = laws_of(inner.op, Form.CAST)
-    return bool(casts) and _applies(casts[0], inner, value) and holds(narrow.dtype, wide.dtype)
+    if not casts or not _applies(casts[0], inner, value):
+        return False
+    narrow, wide = value.type, inner.results[0].type
+    assert isinstance(narrow, TensorType)  # by the law of the first cast
+    assert isinstance(wide, TensorType)  # by that of the second
+    return holds(narrow.dtype, wide.dtype)
 
 
 def _applies(law: Law, node: Node, operand: Value) -> bool:
