@@ -62,13 +62,9 @@ def _table() -> dict[str, tuple[Law, ...]]:
     return {op: tuple(laws) for op, laws in found.items()}
 
 
-def has_laws(op: str) -> bool:
-    """Whether anything was confirmed of an operator; each has one result."""
-    return op in _table()
-
-
+@cache
 def laws_of(op: str, form: Form) -> tuple[Law, ...]:
-    """The confirmed laws of an operator; none where nothing was confirmed."""
+    """The confirmed laws of an operator, which has one result; none where nothing was confirmed."""
     return tuple(law for law in _table().get(op, ()) if law.form is form)
 
 
