@@ -43,10 +43,10 @@ class IdentityOperation:
         """Visits the nodes in order."""
         substitution = draft.substitution()
         for node in draft.graph.nodes:
-            if effect_of(node) is not Effect.NONE:
-                continue
             found = _copied(node, draft) or _undone(node, draft, substitution)
-            if found is None or found[0].type != node.results[0].type:
+            if found is None or effect_of(node) is not Effect.NONE:
+                continue
+            if found[0].type != node.results[0].type:
                 continue
             value, why = found
             shared = lookup(node.op).alias is Alias.VIEW
