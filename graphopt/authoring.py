@@ -10,7 +10,7 @@ from graphopt.analysis.memory import Memory
 from graphopt.analysis.substitution import Substitution
 from graphopt.draft import Claim, Draft
 from graphopt.ir.graph import Arg, Graph, Mapping, Node, Sequence, Slice, Value, values_in
-from graphopt.ir.laws import Form, Law, has_laws, holds, is_number, kind_of, laws_of
+from graphopt.ir.laws import Form, Law, holds, is_number, kind_of, laws_of
 from graphopt.ir.literal import Lit
 from graphopt.ir.ops import Alias, Effect, effect_of, lookup, operands_commute
 from graphopt.ir.regions import key_of, written_out
@@ -61,7 +61,6 @@ __all__ = [
     "choose_kept",
     "differentiable",
     "effect_of",
-    "has_laws",
     "holds",
     "is_number",
     "key_of",

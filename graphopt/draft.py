@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 from graphopt.analysis.costs import Costs
 from graphopt.analysis.geometry import Views
 from graphopt.analysis.gradients import differentiable
-from graphopt.analysis.known import known
 from graphopt.analysis.memory import Memory
 from graphopt.analysis.objects import Objects
 from graphopt.analysis.substitution import Substitution
@@ -192,13 +191,13 @@ class Draft:
 
     def analysis(self, kind: Callable[[Graph], _Analysis]) -> _Analysis:
         """A pure function of `graph`, computed once for a graph."""
-        return known(self.graph, kind)
+        return self.graph.analysis(kind)
 
     def substitution(self) -> Substitution:
         """What stands against letting values take the place of others, in `graph`."""
         through = self.analysis(differentiable) if self.gradients else frozenset()
         found = self.analysis(Memory), self.analysis(Views), self.analysis(Objects)
-        return Substitution(self.graph, *found, through)
+        return Substitution(self.graph, *found, through, self.resolve)
 
     def live(self, node: Node) -> bool:
         """Whether the node still stands."""
@@ -222,7 +221,7 @@ class Draft:
         types: that of its result, or a list of types where the operator returns a sequence.
         """
         many = not isinstance(types, Type)
-        name = self.fresh(like.results[0].name if like.results else like.name)
+        name = self.fresh(like.name)
         kinds: Sequence[Type] = types if many else (types,)  # type: ignore[assignment]
         results = tuple(Value(f"{name}_{i}" if many else name, kind) for i, kind in enumerate(kinds))
         given = tuple((kwargs or {}).items())

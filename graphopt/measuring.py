@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from graphopt.analysis.known import known
 from graphopt.analysis.memory import Memory
 from graphopt.capture.footprint import Preserved
 from graphopt.capture.program import Program
@@ -68,7 +67,7 @@ def _calling(
     kwargs: dict[str, Any],
 ) -> Callable[[], Any]:
     """A call on the same copies every time; on new ones where forward writes into its arguments."""
-    if program.interface.object_writes or known(program.graph, Memory).is_written:
+    if program.interface.object_writes or program.graph.analysis(Memory).is_written:
         return lambda: _call_on_copies(model, original, args, kwargs)
     own_args, own_kwargs = copy_arguments(args, kwargs, objects_of(original))
     return lambda: model(*own_args, **own_kwargs)

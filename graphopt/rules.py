@@ -89,10 +89,10 @@ def _apply(match: Match, rule: Rule, rewrite: ast.expr, draft: Draft, substituti
     else:
         assert isinstance(rewrite, ast.Call)
         args = [_operand(arg, match.bound) for arg in rewrite.args]
-        kwargs = {word.arg: _operand(word.value, match.bound) for word in rewrite.keywords if word.arg}
+        kwargs = {word: _operand(value, match.bound) for word, value in _words(rewrite).items()}
         made = draft.node(_name(rewrite.func), args, node.results[0].type, kwargs=kwargs, like=node)
         added, value = [made], made.results[0]
-    if draft.replace(node, (value,), str(rule), added=added) and not added:
+    if draft.replace(node, (value,), str(rule), added=added):
         substitution.note(node, (value,))
 
 
@@ -141,7 +141,7 @@ def _calls(pattern: ast.Call, node: Node, match: Match, draft: Draft) -> bool:
     given = dict(node.kwargs)
     if node.op != _name(pattern.func) or len(node.results) != 1 or len(node.args) != len(pattern.args):
         return False
-    words = {word.arg: word.value for word in pattern.keywords if word.arg}
+    words = _words(pattern)
     return (
         given.keys() == words.keys()
         and all(_fits(p, a, match, draft) for p, a in zip(pattern.args, node.args, strict=True))
@@ -163,6 +163,10 @@ def _operand(expression: ast.expr, bound: Mapping[str, Arg]) -> Arg:
 
 def _expression(text: str) -> ast.expr:
     return ast.parse(text, mode="eval").body
+
+
+def _words(call: ast.Call) -> dict[str, ast.expr]:
+    return {str(word.arg): word.value for word in call.keywords}
 
 
 def _name(function: ast.expr) -> str:

@@ -13,7 +13,6 @@ from graphopt.authoring import (
     TensorType,
     Value,
     effect_of,
-    has_laws,
     holds,
     is_number,
     kind_of,
@@ -44,10 +43,10 @@ class IdentityOperation:
         """Visits the nodes in order."""
         substitution = draft.substitution()
         for node in draft.graph.nodes:
-            if not has_laws(node.op) or effect_of(node) is not Effect.NONE:
-                continue
             found = _copied(node, draft) or _undone(node, draft, substitution)
-            if found is None or found[0].type != node.results[0].type:
+            if found is None or effect_of(node) is not Effect.NONE:
+                continue
+            if found[0].type != node.results[0].type:
                 continue
             value, why = found
             shared = lookup(node.op).alias is Alias.VIEW
@@ -61,14 +60,14 @@ class IdentityOperation:
 
 def _copied(node: Node, draft: Draft) -> tuple[Value, str] | None:
     """The operand that a node copies, and why."""
-    given = _given(node)
     for form in (Form.COPY, Form.CAST, Form.SAME):
         for law in laws_of(node.op, form):
+            given = _given(node)
             operands = {given.get(name) for name in law.operands}
             value = operands.pop()
             if not isinstance(value, Value) or operands or not _applies(law, node, value):
                 continue
-            if form is not Form.CAST or value.type == node.results[0].type:
+            if value.type == node.results[0].type:
                 return draft.resolve(value), f"{_short(node)} gives back %{value.name}"
     return None
 
@@ -100,10 +99,10 @@ def _repeats(inner: Node, node: Node, value: Value, law: Law) -> bool:
 def _casts_back(inner: Node, node: Node, value: Value, law: Law) -> bool:
     """Whether the first of two casts loses nothing."""
     narrow, wide = value.type, inner.results[0].type
-    if not isinstance(narrow, TensorType) or not isinstance(wide, TensorType):
+    assert isinstance(wide, TensorType)  # by the law of the second
+    if not laws_of(inner.op, Form.CAST) or not isinstance(narrow, TensorType):
         return False
-    casts = laws_of(inner.op, Form.CAST)
-    return bool(casts) and _applies(casts[0], inner, value) and holds(narrow.dtype, wide.dtype)
+    return holds(narrow.dtype, wide.dtype)
 
 
 def _applies(law: Law, node: Node, operand: Value) -> bool:

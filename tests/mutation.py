@@ -3,7 +3,8 @@
     python -m tests.mutation [--only PART] [--jobs 2] [--shard 0/4]
 
 Every mutant is one change to one file that decides what a pass may do. It runs in a process of its own,
-with the tests of the passes, until the first of them fails. The survivors are printed, then the count.
+with the tests of the passes, until the first of them fails. The survivors are printed, then the counts.
+The tests run without a mutant first: they must pass, and say how long a mutant may take.
 """
 
 from __future__ import annotations
@@ -11,12 +12,16 @@ from __future__ import annotations
 import argparse
 import ast
 import copy
+import importlib
 import importlib.abc
 import importlib.machinery
+import math
 import multiprocessing
 import os
+import resource
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -38,14 +43,17 @@ TESTS = (
     "tests/test_draft.py",
     "tests/test_rules.py",
     "tests/ir/test_laws.py",
+    "tests/ir/test_ops.py",
+    "tests/ir/test_regions.py",
 )
-SECONDS = 240.0
-"""A mutant that runs longer is taken for caught: it loops."""
+LOADED = ("torch", "torch._dynamo", "torch.export", "pytest", "hypothesis")
+"""What the tests need besides the two packages: imported once, in the parent of all children."""
 
 _FLIPPED: dict[type, type] = {
     ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.Lt: ast.GtE, ast.GtE: ast.Lt, ast.Gt: ast.LtE,
     ast.LtE: ast.Gt, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is,
 }  # fmt: skip
+_CHANGED = (ast.If, ast.IfExp, ast.While, ast.comprehension, ast.BoolOp, ast.Compare, ast.Return, ast.Call)
 
 
 @dataclass(frozen=True)
@@ -64,9 +72,8 @@ class Mutant:
 def mutants(file: Path, text: str) -> Iterator[Mutant]:
     """Every mutant of a file, in order of place."""
     tree = ast.parse(text)
-    count = sum(1 for _ in ast.walk(tree))
-    for position in range(count):
-        for number in range(8):
+    for position, original in enumerate(ast.walk(tree)):
+        for number in range(8 if isinstance(original, _CHANGED) else 0):
             changed = copy.deepcopy(tree)
             node = next(node for i, node in enumerate(ast.walk(changed)) if i == position)
             described = _mutate(node, number)
@@ -135,33 +142,36 @@ class _Mutated(importlib.abc.MetaPathFinder, importlib.abc.SourceLoader):
         raise OSError
 
 
-def _run(mutant: Mutant) -> None:
+def _run(mutant: Mutant | None, seconds: int) -> None:
     """In a child: exits with 0 where every test passes."""
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     silent = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silent, 1)
     os.dup2(silent, 2)
     os.chdir(ROOT)
-    sys.meta_path.insert(0, _Mutated(mutant))
+    # The tests of the file's own name first: most mutants end there.
+    own: list[str] = []
+    if mutant is not None:
+        sys.meta_path.insert(0, _Mutated(mutant))
+        own = [str(path) for path in (ROOT / "tests").rglob(f"test_{mutant.file.stem}.py")]
     import pytest
     import torch
 
     torch.set_num_threads(1)
-    # The tests of the file's own name first: most mutants end there.
-    own = ROOT / "tests" / "passes" / f"test_{mutant.file.name}"
-    first = [str(own)] if own.exists() else []
-    code = pytest.main(["-q", "-x", "-p", "no:xdist", *first, *TESTS])
+    for tests in filter(None, (own, TESTS)):
+        code = pytest.main(["-q", "-x", "--assert=plain", "-p", "no:xdist", *tests])
+        if code:
+            break
     os._exit(int(code))
 
 
-def is_caught(mutant: Mutant) -> bool:
-    """Whether some test fails on the mutant."""
-    child = multiprocessing.get_context("fork").Process(target=_run, args=(mutant,))
+def _passes(mutant: Mutant | None, seconds: int) -> bool:
+    """Whether every test passes, in a process of its own, in so many seconds of its CPU time. One that takes
+    longer loops: it fails, however busy the machine is."""
+    child = multiprocessing.get_context("fork").Process(target=_run, args=(mutant, seconds))
     child.start()
-    child.join(SECONDS)
-    if child.is_alive():
-        child.kill()
-        child.join()
-    return child.exitcode != 0
+    child.join()
+    return child.exitcode == 0
 
 
 def main() -> int:
@@ -173,15 +183,22 @@ def main() -> int:
     options = parser.parse_args()
     shard, shards = map(int, options.shard.split("/"))
     chosen = [m for f in FILES if options.only in str(f) for m in mutants(f, f.read_text())][shard::shards]
-    import torch  # once, for all children  # noqa: F401
-
+    for name in LOADED:
+        importlib.import_module(name)
     started, survivors = time.monotonic(), []
+    if not _passes(None, 600):
+        print("the tests fail without a mutant")
+        return 2
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = math.ceil(3 * (spent.ru_utime + spent.ru_stime))
     with ThreadPoolExecutor(options.jobs) as pool:
-        for mutant, caught in zip(chosen, pool.map(is_caught, chosen), strict=True):
-            if not caught:
+        for mutant, survives in zip(chosen, pool.map(lambda m: _passes(m, seconds), chosen), strict=True):
+            if survives:
                 survivors.append(mutant)
                 print(f"survives: {mutant}", flush=True)
-    caught = len(chosen) - len(survivors)
+    survived, caught = Counter(mutant.file for mutant in survivors), len(chosen) - len(survivors)
+    for file, count in Counter(mutant.file for mutant in chosen).items():
+        print(f"{file.relative_to(ROOT)}: {count - survived[file]} of {count}")
     print(
         f"{caught} of {len(chosen)} planted miscompiles caught, in {time.monotonic() - started:.0f} seconds"
     )

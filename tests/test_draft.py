@@ -184,3 +184,28 @@ def test_passes_that_settle_are_not_noted() -> None:
     assert run_passes(graph, [CommonSubexpression(), DeadCode()]).notes == ()
     assert run_passes(graph, []).notes == ()
     assert run_passes(parse_graph(NEGATION), [Multiplies(1)], stop_after=8).notes == ()
+
+
+def test_what_one_of_several_values_that_it_stands_for_is_read_for_is_not_removed() -> None:
+    draft, node, _ = _draft(
+        """graph {
+          %x: f32[2] = argument 0
+          %a: f32[2] = aten.sin.default(%x)
+          %b: f32[2] = aten.sin.default(%x)
+          %c: f32[2] = aten.sin.default(%x)
+          %d: f32[2] = aten.neg.default(%c)
+          return %d
+        }"""
+    )
+    draft.merge(node["b"], node["a"], "right")
+    draft.merge(node["c"], node["a"], "right")
+    with pytest.raises(InvalidGraph, match="d reads it"):
+        draft.remove(node["a"], "wrong")
+
+
+def test_what_stands_for_what_nothing_reads_is_removed() -> None:
+    draft, node, _ = _draft(GRAPH.replace("return %c", "return %x"))
+    draft.merge(node["b"], node["a"], "right")
+    draft.remove(node["c"], "unread")
+    assert draft.remove(node["a"], "unread")
+    assert [n.name for n in draft.finish().nodes] == ["d", "e"]

@@ -2,7 +2,9 @@
 
 import pytest
 
-from graphopt.authoring import Claim, Match, Rule, Rules
+from graphopt.authoring import Claim, Lit, Match, Rule, Rules
+from graphopt.errors import InvalidGraph
+from graphopt.ir.text import parse_graph
 from graphopt.pipeline import Outcome
 from graphopt.testing import check_pass
 
@@ -98,3 +100,91 @@ def test_a_check_refuses_with_its_reason() -> None:
 
     rule = Rule(NEGATED.pattern, NEGATED.rewrite, short)
     assert refusal(check(rule, SUB + NEG + "return %n")) == ["too short"]
+
+
+ANYTHING = "%a: f32[4] = {}\nreturn %a"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "body"),
+    [
+        (NEGATED.pattern, "%s: f32[4] = aten.mul.Tensor(%x, %y)\n" + NEG + "return %n"),
+        (NEGATED.pattern, ANYTHING.format("aten.neg.default(%x)")),
+        (NEGATED.pattern, ANYTHING.format("aten.neg.default(2)")),
+        ("(a := aten.neg.default(b))", "n: () = aten._assert_async.default(%x)\nreturn %x"),
+        ("aten.cumsum.default(a, 0)", ANYTHING.format("aten.cumsum.default(%x, 0, dtype=torch.float32)")),
+        ("aten.clamp.default(a, 0.0)", ANYTHING.format("aten.clamp.default(%x, 0.0, 1.0)")),
+        ("aten.clamp.default(a, 0.0, 1.0)", ANYTHING.format("aten.clamp.default(%x, 0.0)")),
+        ("aten.clamp.default(a, **b)", ANYTHING.format("aten.clamp.default(%x)")),
+        ("aten.neg.default(aten.chunk.default(a, 2))",
+         "s: (%s: f32[2], %t: f32[2]) = aten.chunk.default(%x, 2)\n"
+         "%n: f32[2] = aten.neg.default(%s)\nreturn %n"),
+        ("aten.chunk.default(a, 2)",
+         "s: (%s: f32[2], %t: f32[2]) = aten.chunk.default(%x, 2)\nreturn %s"),
+    ],
+)  # fmt: skip
+def test_what_a_pattern_does_not_say_does_not_fit(pattern: str, body: str) -> None:
+    assert refusal(check(Rule(pattern, "aten.cos.default(a)"), body)) == []
+
+
+def test_keywords_are_written_as_they_are_read() -> None:
+    rule = Rule("aten.sub.Tensor(a, b)", "aten.add.Tensor(a, b, alpha=-1)")
+    check(rule, "%m: f32[4] = aten.sub.Tensor(%x, %y)\nreturn %m",
+          "%m_1: f32[4] = aten.add.Tensor(%x, %y, alpha=-1)\nreturn %m_1")  # fmt: skip
+
+
+def test_a_literal_takes_no_place() -> None:
+    outcome = check(Rule("aten.mul.Tensor(a, b)", "b"), "%m: f32[4] = aten.mul.Tensor(%x, 2)\nreturn %m")
+    assert refusal(outcome) == ["b is of another type"]
+
+
+def test_only_a_tensor_has_its_type() -> None:
+    graph = parse_graph(
+        "graph { %x: f32[4] = argument 0 %n: int = argument 1 %s: f32[4] = mine.op.a(%x) return }"
+    )
+    tensor, number = (entry.value for entry in graph.inputs)
+    match = Match(graph.nodes[0], bound={"x": tensor, "n": number, "one": Lit(1)})
+    assert match.type("x") == tensor.type
+    for other in ("n", "one", "unbound"):
+        with pytest.raises(InvalidGraph, match=f"{other} stands for no tensor"):
+            match.type(other)
+
+
+def test_a_part_with_a_name_is_as_the_pattern_says() -> None:
+    rule = Rule("aten.relu.default((a := aten.abs.default(x)))", "a")
+    relu = "%r: f32[4] = aten.relu.default(%a)\n%c: f32[4] = aten.cos.default({})\nreturn %c"
+    positive = "%a: f32[4] = aten.abs.default(%x)\n"
+    check(rule, positive + relu.format("%r"), positive + "%c: f32[4] = aten.cos.default(%a)\nreturn %c")
+    assert refusal(check(rule, "%a: f32[4] = aten.sin.default(%x)\n" + relu.format("%r"))) == []
+
+
+CLONED = Rule("aten.clone.default(a)", "a")
+COS = "%v: f32[4] = aten.cos.default(%x)\n"
+
+
+def test_the_caller_does_not_get_one_memory_for_two_copies() -> None:
+    outcome = check(
+        CLONED,
+        COS + "%c: f32[4] = aten.clone.default(%v)\n%d: f32[4] = aten.clone.default(%v)\nreturn %c, %d",
+        COS + "%d: f32[4] = aten.clone.default(%v)\nreturn %v, %d",
+    )
+    assert refusal(outcome) == ["like %v, but the caller gets both"]
+
+
+def test_the_caller_does_not_get_one_memory_for_a_copy_of_a_copy() -> None:
+    outcome = check(
+        CLONED,
+        COS + "%c: f32[4] = aten.clone.default(%v)\n%d: f32[4] = aten.clone.default(%c)\nreturn %v, %d",
+        COS + "%d: f32[4] = aten.clone.default(%v)\nreturn %v, %d",
+    )
+    assert refusal(outcome) == ["like %v, but the caller gets both"]
+
+
+def test_of_what_was_just_made_nothing_is_known_before_the_next_round() -> None:
+    rules = Rules("rules", [NEGATED, CLONED], Claim.BITWISE)
+    body = SUB + NEG + "%c: f32[4] = aten.clone.default(%n)\nreturn %n, %c"
+    after = (
+        SUB + "%n_1: f32[4] = aten.sub.Tensor(%y, %x)\n%c: f32[4] = aten.clone.default(%n_1)\nreturn %n_1, %c"
+    )
+    outcome = check_pass(rules, TEXT.format(body), TEXT.format(after))
+    assert refusal(outcome) == ["like %n_1, but the caller gets both"]

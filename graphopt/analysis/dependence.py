@@ -1,6 +1,5 @@
 """What a value depends on: whether it is the same on every call until the model's state changes."""
 
-from graphopt.analysis.known import known
 from graphopt.analysis.memory import Memory
 from graphopt.ir.graph import Argument, Graph, Node, Value
 from graphopt.ir.ops import Effect, effect_of
@@ -17,7 +16,7 @@ class Dependence:
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
-        self._memory = known(graph, Memory)
+        self._memory = graph.analysis(Memory)
         self._derived = {entry.value.name for entry in graph.inputs if not isinstance(entry.source, Argument)}
         self._sized: set[str] = set()
         self.nodes = tuple(node for node in graph.nodes if self._visit(node))

@@ -5,7 +5,6 @@ that the table knows to read no element is covered, and none by its name.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,22 +34,24 @@ class Geometry:
     offset: int
     conjugate: bool
     negative: bool
+    device: torch.device
 
-    @classmethod
-    def of(cls, tensor: torch.Tensor, root: str) -> "Geometry":
-        """That of a tensor made by `tensor` or a view of one."""
-        return cls(
-            root, tensor.dtype, tuple(tensor.shape), tensor.stride(),
-            int(tensor.storage_offset()) - _START // tensor.itemsize, tensor.is_conj(), tensor.is_neg(),
+    def seen(self, view: torch.Tensor) -> "Geometry":
+        """That of a view of `tensor()`."""
+        return Geometry(
+            self.root, view.dtype, tuple(view.shape), view.stride(),
+            int(view.storage_offset()) - _START // view.itemsize, view.is_conj(), view.is_neg(), self.device,
         )  # fmt: skip
 
+    @property
+    def type(self) -> TensorType:
+        """The type of what it shows."""
+        return TensorType(self.dtype, self.shape, self.strides, self.device)
+
     def tensor(self) -> torch.Tensor:
-        """A meta tensor like it, on memory of its own."""
-        last = sum((size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True))
-        offset = self.offset + _START // self.dtype.itemsize
-        elements = offset + last + 1 if 0 not in self.shape else offset
-        memory = torch.empty(elements, dtype=self.dtype, device="meta")
-        made = memory.as_strided(self.shape, self.strides, offset)
+        """A meta tensor like it, on memory of its own: of no size, for of meta tensors none is asked."""
+        memory = torch.empty(0, dtype=self.dtype, device="meta")
+        made = memory.as_strided(self.shape, self.strides, self.offset + _START // self.dtype.itemsize)
         made = torch._neg_view(made) if self.negative else made
         return torch._conj(made) if self.conjugate else made
 
@@ -82,13 +83,10 @@ class Views:
         if value.name in self._fresh:
             return True
         shown = self._found.get(value.name)
-        made = None if shown is None else self._fresh.get(shown.root)
-        if shown is None or not isinstance(made, TensorType) or not made.is_static:
+        if shown is None:
             return False
-        return shown.offset == 0 and (shown.dtype, math.prod(shown.shape)) == (
-            made.dtype,
-            math.prod(made.shape),
-        )
+        made, shows = self._fresh.get(shown.root), (shown.offset, shown.dtype, math.prod(shown.shape))
+        return isinstance(made, TensorType) and shows == (0, made.dtype, math.prod(made.shape))
 
     def geometry(self, value: Value) -> Geometry | None:
         """What the value shows; None where that is not known."""
@@ -98,26 +96,26 @@ class Views:
         kind = value.type
         if not isinstance(kind, TensorType) or kind.strides is None or not kind.is_static:
             return None
-        return Geometry(value.name, kind.dtype, kind.shape, kind.strides, 0, False, False)
+        return Geometry(value.name, kind.dtype, kind.shape, kind.strides, 0, False, False, kind.device)
 
     def _follow(self, node: Node) -> None:
         """Notes the results of a node that share an operand's memory."""
-        given = {value.name: value for value in node.operands if isinstance(value.type, TensorType)}
-        known = {name: self.geometry(value) for name, value in given.items()}
-        if any(shown is None for shown in known.values()):
-            return
+        known: dict[str, Geometry] = {}
+        for value in node.operands:
+            shown = self.geometry(value)
+            if shown is None:
+                return
+            known[value.name] = shown
         key = _call(node, known)
         if key not in self._calls:
-            tensors = {name: shown.tensor() for name, shown in known.items() if shown is not None}
-            self._calls[key] = _shown(node, tensors)
-        for value, shown in zip(node.results, self._calls[key], strict=True):
-            if shown is None:
+            self._calls[key] = _shown(node, known)
+        given = list({value.name: value for value in node.operands}.values())
+        for value, seen in zip(node.results, self._calls[key], strict=True):
+            if seen is None:
                 continue
-            operand = list(given.values())[shown.operand]
-            root = known[operand.name]
-            assert root is not None
-            self._found[value.name] = replace(shown.window, root=root.root)
-            if shown.is_operand:
+            operand = given[seen.operand]
+            self._found[value.name] = replace(seen.window, root=known[operand.name].root)
+            if seen.is_operand:
                 self.same_object[value.name] = operand
 
 
@@ -130,86 +128,77 @@ class _Shown:
     is_operand: bool
 
 
-def _call(node: Node, known: dict[str, Geometry | None]) -> object:
+def _call(node: Node, known: dict[str, Geometry]) -> object:
     """Equal for nodes that run the same operator on like tensors: the layers of a model."""
     numbers = {name: i for i, name in enumerate(known)}
-    windows = tuple(replace(shown, root="") for shown in known.values() if shown is not None)
+    windows = tuple(replace(shown, root="") for shown in known.values())
 
     def shape(arg: Arg) -> object:
         return key_of(arg, lambda value: ("operand", numbers.get(value.name)))
 
-    devices = tuple(v.type.device for v in node.operands if isinstance(v.type, TensorType))
     types = tuple(value.type for value in node.results)
     return (
         node.op,
         tuple(map(shape, node.args)),
         tuple((n, shape(a)) for n, a in node.kwargs),
         windows,
-        devices,
         types,
     )
 
 
-def _shown(node: Node, tensors: dict[str, torch.Tensor]) -> tuple[_Shown | None, ...]:
+def _shown(node: Node, known: dict[str, Geometry]) -> tuple[_Shown | None, ...]:
     """What each result shows of the operands, found by running the node on meta tensors."""
     nothing = (None,) * len(node.results)
-    results = _run(node, tensors)
-    if results is None or len(results) != len(node.results):
+    tensors = {name: window.tensor() for name, window in known.items()}
+    devices = {window.device for window in known.values()}
+    results = _run(node, tensors, devices)
+    if len(results) != len(node.results):
         return nothing
-    if lookup(node.op).alias is Alias.MAY and not _is_so_for_lazy_operands(node, tensors, results):
-        return nothing
-    return tuple(_seen(result, value, tensors) for value, result in zip(node.results, results, strict=True))
+    found = [_relation(result, tensors) for result in results]
+    if lookup(node.op).alias is Alias.MAY:
+        # resolve_conj hands back what is not lazily conjugated, and copies what is: an argument may be.
+        for lazy in map(_conjugated, tensors.values()), map(_negated, tensors.values()):
+            others = dict(zip(tensors, lazy, strict=True))
+            if [_relation(result, others) for result in _run(node, others, devices)] != found:
+                return nothing
+    windows, seen = list(known.values()), list[_Shown | None](nothing)
+    for i, (result, (handed_back, shows)) in enumerate(zip(results, found, strict=True)):
+        if shows is not None:
+            window = windows[shows].seen(result)
+            if window.type == node.results[i].type:
+                seen[i] = _Shown(shows, replace(window, root=""), handed_back is not None)
+    return tuple(seen)
 
 
-def _seen(result: object, value: Value, tensors: dict[str, torch.Tensor]) -> _Shown | None:
-    if not isinstance(result, torch.Tensor) or not _is_as_typed(result, value):
-        return None
-    memory = result.untyped_storage()._cdata
-    for number, tensor in enumerate(tensors.values()):
-        if memory == tensor.untyped_storage()._cdata:
-            return _Shown(number, Geometry.of(result, ""), result is tensor)
-    return None
+def _conjugated(tensor: torch.Tensor) -> torch.Tensor:
+    return torch._conj(tensor) if tensor.is_complex() else tensor
 
 
-def _is_so_for_lazy_operands(node: Node, tensors: dict[str, torch.Tensor], results: tuple[Any, ...]) -> bool:
-    """Whether the results are the operands, or show them, also where these are lazily conjugated or
-    negated: resolve_conj hands back what is not, and copies what is."""
-    for change, fits in ((torch._neg_view, torch.is_floating_point), (torch._conj, torch.is_complex)):
-        if not any(map(fits, tensors.values())):
-            continue
-        changed = {name: change(tensor) if fits(tensor) else tensor for name, tensor in tensors.items()}
-        others = _run(node, changed)
-        if others is None or list(map(_relations(tensors), results)) != list(
-            map(_relations(changed), others)
-        ):
-            return False
-    return True
+def _negated(tensor: torch.Tensor) -> torch.Tensor:
+    return torch._neg_view(tensor) if tensor.is_floating_point() else tensor
 
 
-def _relations(tensors: dict[str, torch.Tensor]) -> Callable[[Any], list[object]]:
-    def of(result: Any) -> list[object]:
-        if not isinstance(result, torch.Tensor):
-            return [result]
-        memory = result.untyped_storage()._cdata
-        return [(result is t, memory == t.untyped_storage()._cdata) for t in tensors.values()]
-
-    return of
+def _relation(result: torch.Tensor, tensors: dict[str, torch.Tensor]) -> tuple[int | None, int | None]:
+    """The number of the operand that a result is, and of the one whose memory it shows."""
+    objects = {id(tensor): i for i, tensor in enumerate(tensors.values())}
+    memories = {tensor.untyped_storage()._cdata: i for i, tensor in enumerate(tensors.values())}
+    return objects.get(id(result)), memories.get(result.untyped_storage()._cdata)
 
 
-def _run(node: Node, tensors: dict[str, torch.Tensor]) -> tuple[Any, ...] | None:
-    """The results on meta tensors; None where the operands are no constants, or the operator needs
-    elements or another device."""
-    devices = {v.type.device for v in node.operands if isinstance(v.type, TensorType)}
+def _run(
+    node: Node, tensors: dict[str, torch.Tensor], devices: set[torch.device]
+) -> tuple[torch.Tensor, ...]:
+    """The results on meta tensors; none where the operands are no constants, the operator needs elements
+    or another device, or a result is no tensor."""
 
     def operand(arg: Arg) -> Any:
         match arg:
             case Value():
                 return tensors[arg.name]
             case Lit():
-                on_device = isinstance(arg.value, torch.device) and devices == {arg.value}
-                return torch.device("meta") if on_device else arg.value
-            case Sequence(kind, items):
-                return (list if kind == "list" else tuple)(map(operand, items))
+                return torch.device("meta") if devices == {arg.value} else arg.value
+            case Sequence(_, items):
+                return [operand(item) for item in items]
             case Slice(start, stop, step):
                 return slice(operand(start), operand(stop), operand(step))
             case _:
@@ -221,14 +210,6 @@ def _run(node: Node, tensors: dict[str, torch.Tensor]) -> tuple[Any, ...] | None
         with torch.no_grad():
             result = resolve(node.op)(*args, **kwargs)
     except (KeyError, RuntimeError, NotImplementedError, ValueError, TypeError, IndexError):
-        return None
-    return tuple(result) if node.many else (result,)
-
-
-def _is_as_typed(tensor: torch.Tensor, value: Value) -> bool:
-    kind = value.type
-    return (
-        isinstance(kind, TensorType)
-        and tensor.layout is torch.strided
-        and (tensor.dtype, tuple(tensor.shape), tensor.stride()) == (kind.dtype, kind.shape, kind.strides)
-    )
+        return ()
+    results = tuple(result) if node.many else (result,)
+    return results if set(map(type, results)) <= {torch.Tensor} else ()

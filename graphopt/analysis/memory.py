@@ -9,7 +9,7 @@ from bisect import bisect_left
 
 from graphopt.analysis.partition import Partition
 from graphopt.ir.graph import Arg, Graph, Node, Value, values_in
-from graphopt.ir.ops import Alias, Effect, Op, effect_of, is_pure, lookup
+from graphopt.ir.ops import Alias, Effect, Op, effect_of, lookup
 from graphopt.ir.types import ListType, TensorType
 
 # They tell where in its memory the operand starts, what else is there, or whether it is lazily conjugated.
@@ -108,32 +108,25 @@ class Memory:
     def _visit(self, node: Node) -> list[Value]:
         """Unites what a node makes share storage; returns the operands that it may write."""
         operands = [value for value in node.operands if _has_storage(value)]
-        results = [value for value in node.results if _has_storage(value)]
         effect, op = effect_of(node), lookup(node.op)
-        together = operands + results
-        if effect is not Effect.OPAQUE and op.alias is Alias.FRESH and effect is not Effect.WRITES:
-            together = []
-        for value in together:
-            self._classes.unite(value.name, together[0].name)
+        if op.alias is not Alias.FRESH:
+            together = [*operands, *node.results]
+            for value in together:
+                self._classes.unite(value.name, together[0].name)
         if effect is Effect.OPAQUE:
-            if is_pure(node):
-                return []
             self._reshaped.update(value.name for value in operands)
             return operands
         written = written_operands(node, op) if effect is Effect.WRITES else []
-        made = {_shape(value) for value in results}
-        self._reshaped.update(value.name for value in written if made and _shape(value) not in made)
+        made = {value.type for value in node.results}
+        self._reshaped.update(value.name for value in written if value.type not in made)
         return written
 
     def _find_escaping(self) -> set[str]:
         """Outputs, and backwards everything that may share storage with one through the nodes between."""
         found = {value.name for output in self.graph.outputs for value in values_in(output)}
         for node in reversed(self.graph.nodes):
-            effect, alias = effect_of(node), lookup(node.op).alias
             passes_on = any(result.name in found for result in node.results)
-            if effect is Effect.OPAQUE or (
-                passes_on and (alias is not Alias.FRESH or effect is Effect.WRITES)
-            ):
+            if effect_of(node) is Effect.OPAQUE or (passes_on and lookup(node.op).alias is not Alias.FRESH):
                 found.update(value.name for value in node.operands)
         return found
 
@@ -141,12 +134,8 @@ class Memory:
 def written_operands(node: Node, op: Op) -> list[Value]:
     """The operand values that a WRITES node writes into."""
     named: dict[str, Arg] = dict(zip(op.parameters, node.args, strict=False)) | dict(node.kwargs)
-    return [value for name in op.written if name in named for value in values_in(named[name])]
+    return [value for name in op.written for value in values_in(named[name])]
 
 
 def _has_storage(value: Value) -> bool:
     return isinstance(value.type, TensorType | ListType)
-
-
-def _shape(value: Value) -> object:
-    return value.type.shape if isinstance(value.type, TensorType) else value.type

@@ -3,7 +3,6 @@
 from graphopt.analysis.geometry import Views
 from graphopt.analysis.partition import Partition
 from graphopt.ir.graph import Graph
-from graphopt.ir.ops import Effect, effect_of
 
 
 class Objects:
@@ -12,13 +11,13 @@ class Objects:
 
     def __init__(self, graph: Graph) -> None:
         self._classes = Partition()
-        views: Views = graph.analyses.get(Views) or graph.analyses.setdefault(Views, Views(graph))
+        views = graph.analysis(Views)
         for node in graph.nodes:
             for value in node.results:
                 handed_back = views.same_object.get(value.name)
                 if handed_back is not None:
                     self._classes.unite(value.name, handed_back.name)
-                elif effect_of(node) in (Effect.WRITES, Effect.OPAQUE) or not views.follows(value):
+                elif not views.follows(value):
                     for operand in node.operands:
                         self._classes.unite(value.name, operand.name)
 

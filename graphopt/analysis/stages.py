@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from graphopt.analysis.dependence import is_size
-from graphopt.analysis.known import known
 from graphopt.ir.graph import Argument, Graph, Input, Kept, Node, Value, values_in
 
 
@@ -28,7 +27,7 @@ class Stages:
 
 def stages(graph: Graph) -> Stages:
     """The stages of a graph; values that are kept and that no call reads are left out."""
-    return known(graph, _stages)
+    return graph.analysis(_stages)
 
 
 def _stages(graph: Graph) -> Stages:

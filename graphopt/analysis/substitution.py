@@ -1,6 +1,6 @@
 """When one value may stand for another that holds the same bits."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from graphopt.analysis.geometry import Views
 from graphopt.analysis.memory import Memory
@@ -18,12 +18,21 @@ class Substitution:
     """
 
     def __init__(
-        self, graph: Graph, memory: Memory, views: Views, objects: Objects, through: frozenset[str]
+        self,
+        graph: Graph,
+        memory: Memory,
+        views: Views,
+        objects: Objects,
+        through: frozenset[str],
+        resolve: Callable[[Value], Value],
     ) -> None:
-        """`through`: the names of the values whose gradients must stay the same bits."""
+        """`through`: the names of the values whose gradients must stay the same bits. `resolve`: the value
+        that stands for a value by now."""
         self.memory = memory
         self.views = views
         self._through = through
+        self._resolve = resolve
+        self._known = {value.name for value in graph.values}
         self._objects = objects
         self._returned = {self._objects.of(name) for name in graph.returned}
         self._callers = {self._objects.of(entry.value.name) for entry in graph.inputs} | self._returned
@@ -35,7 +44,9 @@ class Substitution:
         """Why values, on memory of their own, cannot stand for the node's results; None: they can.
         They hold the same bits once `since`, which does what the node does, has run, or else where the
         node stands."""
-        memory = self.memory
+        memory, values = self.memory, tuple(map(self._resolve, values))
+        if any(value.name not in self._known for value in values):
+            return _too_new(values)
         if any(memory.written_after(value, since or node) for value in values):
             return f"like {_names(values)}, which may be written later"
         if any(memory.written_after(value, node) for value in node.results):
@@ -55,9 +66,12 @@ class Substitution:
 
     def against_view(self, node: Node, values: tuple[Value, ...]) -> str | None:
         """Why values that show the same memory cannot stand for the node's results; None: they can."""
+        values = tuple(map(self._resolve, values))
         pairs = list(self._pairs(node, values))
-        if all(self.views.same_object.get(r.name) == v for r, v in pairs):
+        if all(self._hands_back(r) == v for r, v in pairs):
             return None
+        if any(value.name not in self._known for value in values):
+            return _too_new(values)
         if any(self._is_reshaped(value) for pair in pairs for value in pair):
             return f"shows what {_names(values)} shows, but one of the two is given another shape in place"
         if any(self._objects.of(r.name) in self._returned and self._is_callers(v) for r, v in pairs):
@@ -73,7 +87,7 @@ class Substitution:
 
     def note(self, node: Node, values: tuple[Value, ...]) -> None:
         """Remembers that the values now stand for the node's results."""
-        for result, value in self._pairs(node, values):
+        for result, value in self._pairs(node, tuple(map(self._resolve, values))):
             if self._reaches_caller(result):
                 self._handed_out.add(self.memory.storage(value))
             if self._objects.of(result.name) in self._returned:
@@ -84,6 +98,11 @@ class Substitution:
 
     def _reaches_caller(self, value: Value) -> bool:
         return self.memory.escapes(value)
+
+    def _hands_back(self, result: Value) -> Value | None:
+        """What stands for the operand that a result is, the very object."""
+        operand = self.views.same_object.get(result.name)
+        return None if operand is None else self._resolve(operand)
 
     def _held(self, value: Value) -> bool:
         """Whether the caller holds, or comes to hold, the memory of a value."""
@@ -108,6 +127,10 @@ class Substitution:
         if any(value.name in self._through for value in node.results):
             return f"like {_names(values)}, but gradients may flow through both"
         return None
+
+
+def _too_new(values: tuple[Value, ...]) -> str:
+    return f"like {_names(values)}, of which nothing is known before the next round"
 
 
 def _names(values: tuple[Value, ...]) -> str:

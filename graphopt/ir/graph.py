@@ -1,13 +1,15 @@
 """Frozen SSA graphs: values, nodes, inputs, and the invariants that hold between them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from graphopt.errors import InvalidGraph
 from graphopt.ir.literal import Lit
 from graphopt.ir.types import ListType, NoneType, SymType, TensorType, Type
+
+_Analysis = TypeVar("_Analysis")
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +158,15 @@ class Graph:
             self.check()
 
     @cached_property
-    def analyses(self) -> dict[object, Any]:
-        """What has been found out about the graph, by the function that found it."""
+    def _analyses(self) -> dict[object, Any]:
         return {}
+
+    def analysis(self, kind: "Callable[[Graph], _Analysis]") -> "_Analysis":
+        """A pure function of the graph, computed once."""
+        if kind not in self._analyses:
+            self._analyses[kind] = kind(self)
+        found: _Analysis = self._analyses[kind]
+        return found
 
     @cached_property
     def producer(self) -> dict[str, Node]:

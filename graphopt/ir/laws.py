@@ -47,7 +47,7 @@ class Law:
 def _table() -> dict[str, tuple[Law, ...]]:
     found: dict[str, list[Law]] = {}
     for line in importlib.resources.files("graphopt.ir").joinpath("laws.tsv").read_text().splitlines():
-        if line and not line.startswith("#"):
+        if not line.startswith("#"):
             op, form, operands, literals, free, kinds = line.split("\t")
             pairs = (pair.split("=") for pair in filter(None, literals.split(",")))
             law = Law(
@@ -62,13 +62,9 @@ def _table() -> dict[str, tuple[Law, ...]]:
     return {op: tuple(laws) for op, laws in found.items()}
 
 
-def has_laws(op: str) -> bool:
-    """Whether anything was confirmed of an operator; each has one result."""
-    return op in _table()
-
-
+@cache
 def laws_of(op: str, form: Form) -> tuple[Law, ...]:
-    """The confirmed laws of an operator; none where nothing was confirmed."""
+    """The confirmed laws of an operator, which has one result; none where nothing was confirmed."""
     return tuple(law for law in _table().get(op, ()) if law.form is form)
 
 

@@ -51,7 +51,7 @@ def _table() -> dict[str, Op]:
     text = importlib.resources.files("graphopt.ir").joinpath("operators.tsv").read_text()
     found: dict[str, Op] = {}
     for line in text.splitlines():
-        if not line or line.startswith("#"):
+        if line.startswith("#"):
             continue
         name, effect, alias, commutes, written, parameters = line.split("\t")
         found[name] = Op(
@@ -117,7 +117,7 @@ def effect_of(node: Node) -> Effect:
     if op.effect is Effect.NONE:
         return Effect.RAISES if any(map(_read_at_run_time, node.operands)) else Effect.NONE
     flag = _HARMLESS_WHEN_FALSE.get(node.op)
-    if flag is not None and op.effect in (Effect.RANDOM, Effect.WRITES):
+    if flag is not None:
         position = op.parameters.index(flag)
         given = node.args[position] if position < len(node.args) else dict(node.kwargs).get(flag)
         if given == Lit(False) or (given is None and node.op in _FALSE_BY_DEFAULT):
@@ -135,12 +135,6 @@ def operands_commute(node: Node) -> bool:
     return len(kinds) == 2 and len(dtypes) == 1 and not dtypes.pop().is_complex
 
 
-_REGIONS = ("higher_order.wrap_with_set_grad_enabled", "higher_order.wrap_with_autocast")
-
-
 def is_pure(node: Node) -> bool:
-    """Whether all that running the node does is return results or raise: a pure operator, or a region
-    (no_grad, autocast) of such."""
-    if node.op in _REGIONS:
-        return all(is_pure(inner) for region in node.regions for inner in region.nodes)
+    """Whether all that running the node does is return results or raise."""
     return effect_of(node) in (Effect.NONE, Effect.RAISES)

@@ -61,7 +61,7 @@ def written_out(
         nodes.append(
             replace(
                 node,
-                name=renamed(node.name) if node.many or not results else results[0].name,
+                name=renamed(node.name) if node.many else results[0].name,
                 args=tuple(replace_values(arg, values) for arg in node.args),
                 kwargs=tuple((name, replace_values(arg, values)) for name, arg in node.kwargs),
                 results=results,

@@ -81,8 +81,27 @@ def test_literals_in_the_place_of_operands_are_no_law(operation: str) -> None:
 
 
 def test_numbers_are_no_tensors() -> None:
-    body = "%a: float = aten.clone.default(%n)\n%b: f32[5] = aten.mul.Tensor(%x, %a)\nreturn %b"
-    refuses("%x: f32[5] = argument 0; %n: float = argument 1", body)
+    for kind in ("float", "int<s0>"):
+        inputs = f"%x: f32[5] = argument 0; %n: {kind} = argument 1"
+        refuses(
+            inputs, f"%a: {kind} = aten.clone.default(%n)\n%b: f32[5] = aten.mul.Tensor(%x, %a)\nreturn %b"
+        )
+    body = """%a: f32[] = aten.to.dtype(%n, torch.float32)
+        %b: int<s0> = aten.to.dtype(%a, torch.int64)
+        %c: f32[5] = aten.mul.Tensor(%x, %b)
+        return %c"""
+    refuses("%x: f32[5] = argument 0; %n: int<s0> = argument 1", body)
+
+
+def test_a_function_of_a_literal_undoes_nothing() -> None:
+    body = "%a: f32[] = aten.neg.default(1.0)\n%b: f32[] = aten.neg.default(%a)\n"
+    refuses(X, body + "%c: f32[] = aten.cos.default(%b)\nreturn %c")
+
+
+def test_what_is_idempotent_for_other_types_stays() -> None:
+    """z/|z| rounds, and does again."""
+    body = "%a: c64[5] = aten.sgn.default(%x)\n%b: c64[5] = aten.sgn.default(%a)\n"
+    refuses("%x: c64[5] = argument 0", body + "%c: c64[5] = aten.cos.default(%b)\nreturn %c")
 
 
 def test_an_involution_of_another_type_is_none() -> None:
