@@ -17,12 +17,13 @@ class Sizes:
         self._found: dict[sympy.Expr, int] = {}
 
     def number(self, dim: Dim) -> int:
-        """The size; never negative."""
+        """The size; never negative, and 1 where the known numbers give none."""
         if isinstance(dim, int):
             return dim
         if dim not in self._found:
             values = {symbol: self._known.get(str(symbol), 1) for symbol in dim.free_symbols}
-            self._found[dim] = max(int(dim.subs(values)), 0)
+            number = dim.subs(values)
+            self._found[dim] = max(int(number), 0) if number.is_number and number.is_finite else 1
         return self._found[dim]
 
     def shape(self, value: Value) -> tuple[int, ...]:

@@ -26,7 +26,7 @@ def flattened(graph: Graph) -> Graph:
         nodes.extend(inner)
         renamed.update((result.name, output) for result, output in zip(node.results, made, strict=True))
     outputs = tuple(replace_values(output, renamed) for output in graph.outputs)
-    return replace(graph, nodes=tuple(nodes), outputs=outputs, checked=False)
+    return replace(graph, nodes=tuple(nodes), outputs=outputs, kept=(), checked=False)
 
 
 def _opened(node: Node) -> tuple[tuple[Node, ...], list[Value]] | None:

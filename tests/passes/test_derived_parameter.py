@@ -114,7 +114,8 @@ def test_what_is_much_larger_than_the_model_is_missed_with_the_reason() -> None:
           %w: f32[256, 1] = param "w"
           %r: f32[256, 65536] = aten.repeat.default(%w, [1, 65536])
           %t: f32[256, 65536] = aten.cumsum.default(%r, 1)
-          %u: f32[65536] = aten.sum.dim_IntList(%t, [0])
+          %e: f32[256, 65536] = aten.exp.default(%t)
+          %u: f32[65536] = aten.sum.dim_IntList(%e, [0])
           %v: f32[256, 65536] = aten.sin.default(%t)
           %y: f32[<s0>, 256] = aten.linear.default(%x, %v)
           %z: f32[<s0>, 65536] = aten.add.Tensor(%x, %u)
@@ -126,7 +127,8 @@ def test_what_is_much_larger_than_the_model_is_missed_with_the_reason() -> None:
           %w: f32[256, 1] = param "w"
           %r: f32[256, 65536] = aten.repeat.default(%w, [1, 65536])
           %t: f32[256, 65536] = aten.cumsum.default(%r, 1)
-          %u: f32[65536] kept = aten.sum.dim_IntList(%t, [0])
+          %e: f32[256, 65536] = aten.exp.default(%t)
+          %u: f32[65536] kept = aten.sum.dim_IntList(%e, [0])
           %v: f32[256, 65536] = aten.sin.default(%t)
           %y: f32[<s0>, 256] = aten.linear.default(%x, %v)
           %z: f32[<s0>, 65536] = aten.add.Tensor(%x, %u)
