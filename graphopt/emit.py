@@ -172,8 +172,8 @@ def _function(graph: Graph) -> torch.fx.GraphModule:
     """A graph as a function of its inputs, in order."""
     module = torch.nn.Module()
     body = _Body(module)
-    for entry in graph.inputs:
-        body.nodes[entry.value.name] = body.fx.placeholder(entry.value.name)
+    for i, entry in enumerate(graph.inputs):  # what is named after a path may be no identifier
+        body.nodes[entry.value.name] = body.fx.placeholder(f"input_{i}")
     for node in graph.nodes:
         body.write(node)
     outputs = tuple(body.arg(output) for output in graph.outputs)

@@ -294,3 +294,13 @@ def test_a_saved_program_stores_what_is_derived(tmp_path: Path) -> None:
     operators = [node.target for node in loaded.graph.nodes if node.op == "call_function"]
     assert torch.ops.aten.matmul.default not in operators
     assert "stored" in str(opt.report)
+
+
+def test_sources_may_have_any_name() -> None:
+    layers = [torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(64, 64)) for _ in range(2)]
+    model = torch.nn.Sequential(*layers)
+    opt = graphopt.optimize(model, (torch.rand(2, 64),), verify=False, measure=False)
+    assert opt.graph.kept
+    x = torch.rand(2, 64)
+    with torch.no_grad():
+        assert torch.equal(model(x), opt(x))
