@@ -2,8 +2,8 @@
 
     python -m bench.gains [--only NAME ...] [--json PATH]
 
-Float32, batch 2 × 128 tokens, hidden 768, 2 layers unless said (parametrised layers: 4 rows); random weights. Thread CPU time, 15
-interleaved pairs, medians. `no gain` is a result, too.
+Float32, batch 2 × 128 tokens, hidden 768, 2 layers unless said (parametrised layers: 4 rows); random weights.
+Thread CPU time, interleaved pairs, medians. No gain is a result, too.
 """
 
 import argparse
@@ -130,10 +130,13 @@ def measured(name: str) -> dict[str, Any]:
             lambda: model(**kwargs), lambda: opt.module(**kwargs), budget_s=120, clock=THREAD, threads=1
         )
         expected, found = model(**kwargs), opt.module(**kwargs)
-    return {
-        "model": name, "wanted": wanted, **timing.to_dict(), "nodes": [opt.report.before.nodes,
-        opt.report.after.nodes], "kept_bytes": opt.report.after.kept_bytes, "same_bits": _same(expected, found),
-    }  # fmt: skip
+    return timing.to_dict() | {
+        "model": name,
+        "wanted": wanted,
+        "nodes": [opt.report.before.nodes, opt.report.after.nodes],
+        "kept_bytes": opt.report.after.kept_bytes,
+        "same_bits": _same(expected, found),
+    }
 
 
 def _same(expected: Any, found: Any) -> bool:
@@ -158,12 +161,12 @@ def main() -> None:
     for name in options.only:
         row = measured(name)
         rows.append(row)
-        print(
-            f"| {name} | {row['ratio']:.2f} | {row['low']:.2f} to {row['high']:.2f} | {row['wanted'] or ''} | "
-            f"{row['nodes'][0]} → {row['nodes'][1]} | {row['kept_bytes'] / 1e6:.1f} | "
-            f"{'yes' if row['same_bits'] else 'no'} |",
-            flush=True,
-        )
+        cells = [
+            name, f"{row['ratio']:.2f}", f"{row['low']:.2f} to {row['high']:.2f}", str(row["wanted"] or ""),
+            " → ".join(map(str, row["nodes"])), f"{row['kept_bytes'] / 1e6:.1f}",
+            "yes" if row["same_bits"] else "no",
+        ]  # fmt: skip
+        print(f"| {' | '.join(cells)} |", flush=True)
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1) + "\n")
 
