@@ -155,9 +155,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     rows = []
-    print(
-        "| model | eager ÷ graphopt | 95 % interval | bar | nodes | kept MB | same bits |\n|---|---|---|---|---|---|---|"
-    )
+    print("| model | eager ÷ graphopt | 95 % interval | bar | nodes | kept MB | same bits |")
+    print("|---|---|---|---|---|---|---|")
     for name in options.only:
         row = measured(name)
         rows.append(row)
