@@ -32,7 +32,7 @@ ROOT = Path(__file__).parent.parent
 FILES = (
     *sorted(path for path in (ROOT / "passes").glob("*.py") if path.name != "__init__.py"),
     *(ROOT / "graphopt" / name for name in (
-        "draft.py", "rules.py", "analysis/geometry.py", "analysis/gradients.py",
+        "draft.py", "rules.py", "analysis/dependence.py", "analysis/geometry.py", "analysis/gradients.py",
         "analysis/memory.py", "analysis/objects.py", "analysis/substitution.py", "ir/laws.py",
         "ir/ops.py", "ir/regions.py",
     )),

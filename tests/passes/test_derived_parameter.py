@@ -2,6 +2,9 @@
 
 import pytest
 
+from graphopt.draft import Site
+from graphopt.ir.text import parse_graph
+from graphopt.pipeline import run_passes
 from graphopt.testing import check_pass
 from passes.derived_parameter import DerivedParameter
 
@@ -137,3 +140,17 @@ def test_what_is_much_larger_than_the_model_is_missed_with_the_reason() -> None:
     )
     reason = outcome.missed[0].why_not
     assert reason.startswith("keeping its 67.1 MB would save") and reason.endswith("µs a call")
+
+
+def test_where_one_value_must_stay_another_on_the_way_to_it_is_kept() -> None:
+    text = """graph {
+      %x: f32[4, 256] = argument 0
+      %w: f32[256, 256] = param "w"
+      %m: f32[256, 256] = aten.mm.default(%w, %w)
+      %n: f32[256, 256] = aten.neg.default(%m)
+      %y: f32[4, 256] = aten.mm.default(%x, %n)
+      return %y
+    }"""
+    graph, one = parse_graph(text), DerivedParameter()
+    assert run_passes(graph, [one]).graph.kept == ("n",)
+    assert run_passes(graph, [one], denied={Site(one.name, "n"): "tried"}).graph.kept == ("m",)
