@@ -2,12 +2,17 @@
 
 from typing import Protocol, runtime_checkable
 
+from graphopt.affine.applying import applied_once
+from graphopt.affine.finding import AffineForms, Fold
+from graphopt.affine.forms import Applied, nodes_of, widest
+from graphopt.affine.maps import LinearMap
 from graphopt.analysis.dependence import Dependence
 from graphopt.analysis.geometry import Geometry, Views
 from graphopt.analysis.gradients import differentiable
-from graphopt.analysis.keeping import choose_kept
+from graphopt.analysis.keeping import budget_of, choose_kept, price
 from graphopt.analysis.memory import Memory
 from graphopt.analysis.substitution import Substitution
+from graphopt.builder import Builder
 from graphopt.draft import Claim, Draft
 from graphopt.ir.graph import Arg, Graph, Mapping, Node, Sequence, Slice, Value, values_in
 from graphopt.ir.laws import Form, Law, holds, is_number, kind_of, laws_of
@@ -34,16 +39,21 @@ class Pass(Protocol):
 
 
 __all__ = [
+    "AffineForms",
     "Alias",
+    "Applied",
     "Arg",
+    "Builder",
     "Claim",
     "Dependence",
     "Draft",
     "Effect",
+    "Fold",
     "Form",
     "Geometry",
     "Graph",
     "Law",
+    "LinearMap",
     "Lit",
     "Mapping",
     "Match",
@@ -58,6 +68,8 @@ __all__ = [
     "TensorType",
     "Value",
     "Views",
+    "applied_once",
+    "budget_of",
     "choose_kept",
     "differentiable",
     "effect_of",
@@ -67,8 +79,11 @@ __all__ = [
     "kind_of",
     "laws_of",
     "lookup",
+    "nodes_of",
     "operands_commute",
+    "price",
     "print_node",
     "values_in",
+    "widest",
     "written_out",
 ]

@@ -12,6 +12,7 @@ LOSSLESS = (  # what `passes=None` runs, in this order
     "redundant-view",
     "identity-operation",
     "common-subexpression",
+    "affine-fold",
     "dead-code",
     "derived-parameter",
 )

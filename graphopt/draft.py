@@ -41,7 +41,8 @@ class Site:
 class Step:
     """One accepted edit, as a delta: `removed` nodes, `added` ones in front of `before` (the name of the
     node that made the replaced values), which value took the place of which, and values that are `kept`
-    from call to call. `spared` nodes stand, and need not run on every call any more."""
+    from call to call. `spared` nodes stand, and need not run on every call any more; what the `redone` of
+    the removed ones did, the added ones do."""
 
     number: int
     site: Site
@@ -53,7 +54,14 @@ class Step:
     replaced: tuple[tuple[Value, Value], ...] = ()
     kept: tuple[Value, ...] = ()
     spared: tuple[Node, ...] = ()
+    redone: tuple[Node, ...] = ()
     evidence: str = ""
+
+    @property
+    def saved(self) -> tuple[Node, ...]:
+        """The nodes that a call has to run no more."""
+        redone = {node.name for node in self.redone}
+        return (*(node for node in self.removed if node.name not in redone), *self.spared)
 
     @property
     def pass_name(self) -> str:
@@ -243,13 +251,18 @@ class Draft:
         why: str,
         *,
         added: Sequence[Node] = (),
+        absorbed: Sequence[Node] = (),
+        redone: Sequence[Node] = (),
+        kept: Sequence[Value] = (),
         evidence: str = "",
     ) -> bool:
         """Removes a node; `values` take the place of its results. They are inputs, or made by nodes
-        before it, or by `added` ones, which come to stand where it stood.
+        before it, or by `added` ones, which come to stand where it stood. `absorbed` nodes are removed
+        with it, for nothing else reads them; of all these, the added nodes do again what the `redone` did.
+        `kept` ones of the values that the added nodes make are kept from call to call.
 
         Returns whether the edit was taken. Raises InvalidGraph, naming the node, where the values have
-        other types, or something is used before it is made.
+        other types, something is used before it is made, or something standing reads what is absorbed.
         """
         if not self._takes(node):
             return False
@@ -257,8 +270,7 @@ class Draft:
         new = tuple(self.resolve(value) for value in values)
         if [value.type for value in node.results] != [value.type for value in new]:
             raise InvalidGraph("its results are replaced by values of other types", where=where)
-        if not self.live(node):
-            raise InvalidGraph("it was removed before", where=where)
+        self._check_live((node, *absorbed))
         position = self._position[node.name]
         for one in added:
             self._check_made([self.resolve(v) for v in one.operands], position, f"{one.name} ({one.op})")
@@ -271,7 +283,9 @@ class Draft:
         for old, replacement in pairs:
             self._values[old.name] = replacement
             self._stands_for.setdefault(replacement.name, []).append(old.name)
-        self._take((node,), node, why, evidence, added=tuple(added), replaced=pairs)
+        delta = {"added": tuple(added), "redone": tuple(redone), "kept": tuple(kept), "replaced": pairs}
+        self._take((*absorbed, node), node, why, evidence, **delta)
+        self._check_unread(absorbed)
         return True
 
     def merge(self, node: Node, into: Node, why: str, evidence: str = "") -> bool:
@@ -285,12 +299,8 @@ class Draft:
         Raises InvalidGraph where a standing node, or an output, reads one, or it was removed before."""
         if not self._takes(node):
             return False
-        if not self.live(node):
-            raise InvalidGraph("it was removed before", where=f"node {node.name} ({node.op})")
-        for value in node.results:
-            reader = self._reader(value.name)
-            if reader:
-                raise InvalidGraph(f"{reader} reads it", where=f"node {node.name} ({node.op})")
+        self._check_live((node,))
+        self._check_unread((node,))
         self._take((node,), node, why, evidence)
         return True
 
@@ -304,6 +314,16 @@ class Draft:
             return False
         self._take((), node, why, evidence, kept=(value,), spared=tuple(spared))
         return True
+
+    def _check_live(self, nodes: Iterable[Node]) -> None:
+        for node in nodes:
+            if not self.live(node):
+                raise InvalidGraph("it was removed before", where=f"node {node.name} ({node.op})")
+
+    def _check_unread(self, nodes: Iterable[Node]) -> None:
+        for node in nodes:
+            for reader in filter(None, (self._reader(value.name) for value in node.results)):
+                raise InvalidGraph(f"{reader} reads it", where=f"node {node.name} ({node.op})")
 
     def _reader(self, name: str) -> str | None:
         """What reads a value, or one whose place it took."""
@@ -350,13 +370,13 @@ class Draft:
         at: Node,
         why: str,
         evidence: str,
-        added: tuple[Node, ...] = (),
         **delta: Any,
     ) -> None:
+        added: tuple[Node, ...] = delta.get("added", ())
         self._size += sum(node.size for node in added) - sum(node.size for node in removed)
         if self._size > self._most:
             raise PassError(f"it makes more than {self._most} nodes of the graph", where=f"node {at.name}")
         self._removed.update(node.name for node in removed)
         number, site = len(self.steps) + 1, Site(self._pass_name, at.name)
-        step = Step(number, site, self._claim, self._finding, why, removed, added, evidence=evidence, **delta)
+        step = Step(number, site, self._claim, self._finding, why, removed, evidence=evidence, **delta)
         self.steps.append(step)

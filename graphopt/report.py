@@ -150,8 +150,9 @@ class Report:
     def by_line(self) -> "list[Finding]":
         """The nodes that no call runs any more, by source line and reason, the largest saving first."""
         groups: dict[tuple[str, int, str], Finding] = {}
+        added = {node.name for step in self.steps for node in step.added}
         for step in self.steps:
-            for node in (*step.removed, *step.spared):
+            for node in (one for one in step.saved if one.name not in added):
                 origin = node.origins[0] if node.origins else None
                 file, line, text = (origin.file, origin.line, origin.text) if origin else ("", 0, "")
                 key = file, line, step.finding

@@ -26,6 +26,15 @@ class Dependence:
         """Whether the value is computed from state, constants and sizes alone."""
         return value.name in self._derived or is_size(value)
 
+    def is_fixed(self, value: Value) -> bool:
+        """Whether the value is the same in every call, whatever the sizes, until the model's state changes:
+        nothing in the graph may write it."""
+        return (
+            value.name in self._derived
+            and value.name not in self._sized
+            and not self._memory.storage_written(value)
+        )
+
     def demanded(self) -> dict[str, Value]:
         """The derived values made by nodes that something reads which is not derived."""
         made = {value.name: value for node in self.nodes for value in node.results}

@@ -26,6 +26,16 @@ _UNIT = 1e15  # capacities are whole femtoseconds
 _NEVER = int(1e6 * _UNIT)
 
 
+def price(size: int, sources: int) -> float:
+    """What keeping so many bytes, made from so many tensors, costs a call, in seconds."""
+    return size * SECONDS_PER_BYTE + sources * SECONDS_PER_SOURCE
+
+
+def budget_of(graph: Graph, size: Callable[[Value], int]) -> int:
+    """How many bytes may be kept: as many as the model's own state takes, and some."""
+    return FREE_BYTES + sum(size(entry.value) for entry in graph.inputs if isinstance(entry.source, State))
+
+
 @dataclass(frozen=True, slots=True)
 class Keep:
     """A value to keep, and the nodes that need not run again because of it, each counted once."""
@@ -59,16 +69,16 @@ def choose_kept(
     demanded = dependence.demanded()
     cones = _Cones(graph, dependence)
     nodes = cones.of(demanded.values())
-    budget = FREE_BYTES + sum(size(e.value) for e in graph.inputs if isinstance(e.source, State))
+    budget = budget_of(graph, size)
     options = _Options(
         nodes, demanded, {node.name: seconds(node) for node in nodes},
         {value.name: size(value) if may_keep(value) else None for node in nodes for value in node.results},
     )  # fmt: skip
-    price = SECONDS_PER_BYTE
-    keeps = _cheapest(options, cones, price)
+    dearness = 1
+    keeps = _cheapest(options, cones, dearness)
     while sum(keep.bytes for keep in keeps) > budget:
-        price *= 4
-        keeps = _cheapest(options, cones, price)
+        dearness *= 4
+        keeps = _cheapest(options, cones, dearness)
     if sum(keep.seconds for keep in keeps) <= SECONDS_PER_CALL:
         keeps = ()
     return Choice(keeps, tuple(_reasons(options, cones, keeps)))
@@ -82,9 +92,9 @@ class _Options:
     bytes: dict[str, int | None]  # by value; None where it may not be kept
 
 
-def _cheapest(options: _Options, cones: "_Cones", price: float) -> tuple[Keep, ...]:
+def _cheapest(options: _Options, cones: "_Cones", dearness: int) -> tuple[Keep, ...]:
     prices = {
-        name: None if size is None else size * price + cones.sources(name) * SECONDS_PER_SOURCE
+        name: None if size is None else price(size * dearness, cones.sources(name))
         for name, size in options.bytes.items()
     }
     running, needed = _computed_again(options, prices)

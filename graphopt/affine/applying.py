@@ -1,0 +1,45 @@
+"""One linear map in the place of an affine form."""
+
+from graphopt.affine.forms import Form, input_of, widest
+from graphopt.affine.operands import operands_of, tensor_of
+from graphopt.affine.weights import Weights, weights_of
+from graphopt.builder import Builder
+from graphopt.ir.graph import Arg, Node, Value
+from graphopt.ir.literal import Lit
+
+
+def applied_once(form: Form, views: tuple[Node, ...], build: Builder) -> tuple[Value, Weights] | None:
+    """Adds the nodes that give what the form gives, seen through views, by one linear map; and its weight
+    and bias. None where the result would lie otherwise in memory."""
+    wide = widest(form)
+    made = weights_of(form, build)
+    kind, weight = tensor_of(wide.node.results[0]), tensor_of(made.weight)
+    old = tensor_of(wide.weight)
+    assert kind is not None and weight is not None and old is not None
+    x, bias = input_of(form), Lit(None) if made.bias is None else made.bias
+    if "conv" in wide.node.op:
+        if weight.strides != old.strides:
+            return None
+        given = operands_of(wide.node)
+        how: dict[str, Arg] = {n: arg for n, arg in given.items() if n not in ("input", "weight", "bias")}
+        result = build.typed(wide.node.op, [x, made.weight, bias], kind, how)
+    else:
+        lies = tensor_of(x)
+        if wide.node.op != "aten.linear.default" and not (kind.is_contiguous and lies and lies.is_contiguous):
+            return None
+        result = build.typed("aten.linear.default", [x, made.weight, bias], kind)
+    for view in views:
+        result = _seen(view, result, build)
+    return result, made
+
+
+def _seen(view: Node, value: Value, build: Builder) -> Value:
+    """What a view shows of another tensor than its own."""
+    args = [value if _is_tensor(arg) else arg for arg in view.args]
+    kwargs = {name: value if _is_tensor(arg) else arg for name, arg in view.kwargs}
+    return build.typed(view.op, args, view.results[0].type, kwargs)
+
+
+def _is_tensor(arg: Arg) -> bool:
+    """Whether an operand is a floating tensor."""
+    return isinstance(arg, Value) and tensor_of(arg) is not None

@@ -1,0 +1,104 @@
+"""Operators that multiply each channel by a number and add another, both the same in every call."""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from graphopt.affine.operands import Fixed, fixed_if_given, is_fixed, operands_of, shape_of, tensor_of
+from graphopt.ir.graph import Arg, Node, Value
+from graphopt.ir.literal import Lit
+from graphopt.ir.ops import Effect, effect_of
+from graphopt.ir.types import TensorType
+
+Number: TypeAlias = Value | float
+"""A number for each channel, or one for all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Normalization:
+    """(u − mean) / sqrt(variance + eps) · weight + bias, by statistics that the model keeps."""
+
+    mean: Value
+    variance: Value
+    weight: Value | None
+    bias: Value | None
+    eps: float
+
+
+@dataclass(frozen=True, slots=True)
+class Channelwise:
+    """What a node does to its operand `u`: steps in order, each "mul", "div", "add" or "sub" by a number,
+    or a normalization."""
+
+    node: Node
+    u: Value
+    steps: tuple[tuple[str, Number] | Normalization, ...]
+
+    @property
+    def only_scales(self) -> bool:
+        """Whether nothing is added."""
+        return all(not isinstance(step, Normalization) and step[0] in ("mul", "div") for step in self.steps)
+
+
+def channelwise(node: Node, u: Value, channel: int | None, fixed: Fixed) -> Channelwise | None:
+    """What a node does to each channel of one of its operands; None where it does anything else. The
+    channels lie along a dimension; for None, all elements are treated alike."""
+    kind = tensor_of(u)
+    if kind is None or len(node.results) != 1 or effect_of(node) is not Effect.NONE:
+        return None
+    if node.results[0].type != kind or [value.name for value in node.operands].count(u.name) != 1:
+        return None
+    given = operands_of(node)
+    if node.op == "aten.batch_norm.default":
+        found = _normalization(given, u, fixed) if channel == 1 else None
+        return None if found is None else Channelwise(node, u, (found,))
+    if node.op == "aten.neg.default":
+        return Channelwise(node, u, (("mul", -1.0),))
+    name = _STEPS.get(node.op)
+    if name is None or set(given) != {"self", "other"}:
+        return None
+    other = given["other"] if given["self"] == u else given["self"]
+    number = _number(other, kind, channel, fixed)
+    first = given["self"] == u
+    if number is None or (name == "div" and (not first or number == 0.0)):
+        return None
+    if name in ("sub", "rsub"):
+        steps = (("sub", number),) if first is (name == "sub") else (("mul", -1.0), ("add", number))
+        return Channelwise(node, u, steps)
+    return Channelwise(node, u, ((name, number),))
+
+
+_STEPS = {
+    f"aten.{name}.{overload}": name
+    for name in ("mul", "add", "sub", "div", "rsub")
+    for overload in ("Tensor", "Scalar")
+}
+
+
+def _number(arg: Arg, kind: TensorType, channel: int | None, fixed: Fixed) -> Number | None:
+    if isinstance(arg, Lit):
+        return float(arg.value) if type(arg.value) in (int, float) else None  # type: ignore[arg-type]
+    if not isinstance(arg, Value) or not is_fixed(arg, fixed):
+        return None
+    shape = shape_of(arg)
+    if all(size == 1 for size in shape):
+        return arg
+    if channel is None:
+        return None
+    place = channel - len(kind.shape) + len(shape)
+    is_alone = all(size == 1 for i, size in enumerate(shape) if i != place)
+    return arg if place >= 0 and is_alone and shape[place] == kind.shape[channel] else None
+
+
+def _normalization(given: dict[str, Arg], u: Value, fixed: Fixed) -> Normalization | None:
+    mean, variance, eps = (given.get(name) for name in ("running_mean", "running_var", "eps"))
+    if given.get("input") != u or not is_fixed(mean, fixed) or not is_fixed(variance, fixed):
+        return None
+    if not all(fixed_if_given(given, name, fixed) for name in ("weight", "bias")):
+        return None
+    if not isinstance(eps, Lit) or type(eps.value) is not float:
+        return None
+    weight, bias = (
+        value if isinstance(value := given.get(name), Value) else None for name in ("weight", "bias")
+    )
+    assert isinstance(mean, Value) and isinstance(variance, Value)
+    return Normalization(mean, variance, weight, bias, eps.value)

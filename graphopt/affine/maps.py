@@ -1,0 +1,122 @@
+"""Linear maps: operators that multiply an argument by a weight which calls do not change.
+
+The weight is seen as (outputs, inputs / groups, *kernel), however the operator wants it.
+"""
+
+from dataclasses import dataclass
+
+from graphopt.affine.operands import Fixed, fixed_if_given, is_fixed, operands_of, shape_of, tensor_of
+from graphopt.ir.graph import Arg, Node, Sequence, Value
+from graphopt.ir.literal import Lit
+from graphopt.ir.ops import Effect, effect_of
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """How a convolution's kernel slides: a number for each spatial dimension; none for a matrix product."""
+
+    stride: tuple[int, ...] = ()
+    padding: tuple[int, ...] = ()
+    dilation: tuple[int, ...] = ()
+    groups: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class LinearMap:
+    """y = weight · x + bias, along dimension `channel` of x and of y, counted from the front.
+
+    `order` names the weight's dimensions: where the outputs and the inputs lie in it.
+    """
+
+    node: Node
+    x: Value
+    weight: Value
+    bias: Value | None
+    channel: int
+    order: tuple[int, int] = (0, 1)
+    window: Window | None = Window()  # None where it slides in a way that is not followed
+
+    @property
+    def kernel(self) -> tuple[int, ...]:
+        """The sizes of a convolution's kernel."""
+        return shape_of(self.weight)[2:]
+
+    @property
+    def groups(self) -> int:
+        """How many parts of the channels do not see each other."""
+        return 1 if self.window is None else self.window.groups
+
+    @property
+    def outputs(self) -> int:
+        """How many channels it makes."""
+        return shape_of(self.weight)[self.order[0]]
+
+    @property
+    def inputs(self) -> int:
+        """How many channels it reads."""
+        return shape_of(self.weight)[self.order[1]] * self.groups
+
+
+# The parameters for the argument, the weight and the bias; the weight's dimensions of outputs and inputs.
+_MAPS = {
+    "aten.linear.default": ("input", "weight", "bias", (0, 1)),
+    "aten.mm.default": ("self", "mat2", "", (1, 0)),
+    "aten.matmul.default": ("self", "other", "", (1, 0)),
+    "aten.addmm.default": ("mat1", "mat2", "self", (1, 0)),
+    **{
+        f"aten.conv{n}d.{overload}": ("input", "weight", "bias", (0, 1))
+        for n in (1, 2, 3)
+        for overload in ("default", "padding")
+    },
+    "aten.conv_transpose1d.default": ("input", "weight", "bias", (1, 0)),
+    "aten.conv_transpose2d.input": ("input", "weight", "bias", (1, 0)),
+    "aten.conv_transpose3d.input": ("input", "weight", "bias", (1, 0)),
+}
+
+
+def linear_map(node: Node, fixed: Fixed) -> LinearMap | None:
+    """What linear map a node is; None where it is none."""
+    if node.op not in _MAPS or effect_of(node) is not Effect.NONE:
+        return None
+    argument, weight_name, bias_name, order = _MAPS[node.op]
+    given = operands_of(node)
+    x, weight, bias = given.get(argument), given.get(weight_name), given.get(bias_name)
+    if not isinstance(x, Value) or not isinstance(weight, Value) or not is_fixed(weight, fixed):
+        return None
+    if fixed(x) or not fixed_if_given(given, bias_name, fixed) or {"beta", "alpha"} & set(given):
+        return None
+    result, kind = tensor_of(node.results[0]), tensor_of(x)
+    if result is None or kind is None or result.dtype != kind.dtype:
+        return None
+    added = bias if isinstance(bias, Value) else None
+    spatial = len(shape_of(weight)) - 2
+    slides = "conv" in node.op
+    channel = len(result.shape) - spatial - 1
+    if (spatial != 0) is not slides or channel < (0 if slides else 1) or len(kind.shape) != len(result.shape):
+        return None
+    if added is not None and shape_of(added) != (result.shape[channel],):
+        return None
+    window = _window(given, spatial) if slides else Window()
+    if node.op.startswith("aten.conv_transpose"):
+        window = None
+        if given.get("groups", Lit(1)) != Lit(1):
+            return None
+    elif window is None and "groups" in given:
+        return None
+    return LinearMap(node, x, weight, added, channel, order, window)
+
+
+def _window(given: dict[str, Arg], spatial: int) -> Window | None:
+    numbers: list[tuple[int, ...]] = []
+    for name, default in (("stride", 1), ("padding", 0), ("dilation", 1)):
+        arg = given.get(name, Lit(default))
+        items = arg.items if isinstance(arg, Sequence) else (arg,)
+        found = tuple(i.value for i in items if isinstance(i, Lit) and type(i.value) is int)
+        if len(found) != len(items) or len(found) not in (1, spatial):
+            return None
+        numbers.append(found * (spatial if len(found) == 1 else 1))
+    groups = given.get("groups", Lit(1))
+    if not isinstance(groups, Lit) or type(groups.value) is not int:
+        return None
+    stride, padding, dilation = numbers
+    return Window(stride, padding, dilation, groups.value)
