@@ -58,8 +58,9 @@ def bits(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.contiguous().view(_INTEGER_OF_SIZE[tensor.element_size()])
 
 
-def leaf_difference(expected: Any, actual: Any) -> str:
-    """How two leaves differ; empty where they do not."""
+def leaf_difference(expected: Any, actual: Any, tolerance: float = 0.0) -> str:
+    """How two leaves differ; empty where they do not, or elements by no more than `tolerance`, a share of
+    the largest."""
     if not isinstance(expected, torch.Tensor) or not isinstance(actual, torch.Tensor):
         alike = type(expected) is type(actual) and (expected == actual or expected != expected)
         return "" if alike else f"{expected!r} became {actual!r}"
@@ -72,19 +73,23 @@ def leaf_difference(expected: Any, actual: Any) -> str:
     if not unequal.any():
         return ""
     wide = torch.complex128 if expected.is_complex() else torch.float64
-    worst = (expected.detach().to(wide) - actual.detach().to(wide)).abs().max().item()
+    one, two = expected.detach().to(wide), actual.detach().to(wide)
+    worst = (one - two).abs().max().item()
+    if expected.is_floating_point() and worst <= tolerance * one.abs().max().item():
+        return ""
     return f"{int(unequal.sum())} of {unequal.numel()} values differ, by {worst:.2g} at most"
 
 
-def value_difference(expected: Any, actual: Any) -> str:
-    """The first difference between two nested values, with its path; empty where they are alike."""
+def value_difference(expected: Any, actual: Any, tolerance: float = 0.0) -> str:
+    """The first difference between two nested values, with its path; empty where they are alike.
+    `tolerance`: of elements, as in `leaf_difference`."""
     one, two = list(leaves(expected)), list(leaves(actual))
     if [path for path, _ in one] != [path for path, _ in two]:
         missing = [path for path, _ in one if path not in {p for p, _ in two}]
         extra = [path for path, _ in two if path not in {p for p, _ in one}]
         return f"structure: missing {missing[:3]}, new {extra[:3]}"
     for (path, expected_leaf), (_, actual_leaf) in zip(one, two, strict=True):
-        if difference := leaf_difference(expected_leaf, actual_leaf):
+        if difference := leaf_difference(expected_leaf, actual_leaf, tolerance):
             return f"{path}: {difference}"
     return ""
 
@@ -111,8 +116,9 @@ class Observation:
     random_state: Any = None
     ran_forward: bool = False
 
-    def difference(self, actual: Observation) -> str:
-        """The first difference of `actual` from this one, by aspect; empty where there is none."""
+    def difference(self, actual: Observation, tolerance: float = 0.0) -> str:
+        """The first difference of `actual` from this one, by aspect; empty where there is none, or where
+        elements of floating tensors move by no more than `tolerance` of the largest."""
         for aspect in (
             "raised",
             "outputs",
@@ -122,7 +128,7 @@ class Observation:
             "random_state",
             "sharing",
         ):
-            if found := value_difference(getattr(self, aspect), getattr(actual, aspect)):
+            if found := value_difference(getattr(self, aspect), getattr(actual, aspect), tolerance):
                 return f"{aspect}{found}" if found[0] in ".[" else f"{aspect}: {found}"
         return ""
 
