@@ -76,6 +76,24 @@ def resnet_50() -> Case:
     return tf.ResNetModel(tf.ResNetConfig()), {"pixel_values": torch.randn(1, 3, 224, 224)}
 
 
+class RepVGGBlock(nn.Module):
+    """Three branches as they are trained: 3 × 3, 1 × 1 and the input, each with a norm of its own."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.wide = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.narrow = nn.Conv2d(channels, channels, 1, bias=False)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(channels) for _ in range(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        wide, narrow, itself = self.norms
+        return torch.relu(wide(self.wide(x)) + narrow(self.narrow(x)) + itself(x))
+
+
+def repvgg() -> Case:
+    return nn.Sequential(*(RepVGGBlock(64) for _ in range(4))), {"input": torch.randn(4, 64, 56, 56)}
+
+
 def weight_norm() -> Case:
     layers = [parametrizations.weight_norm(nn.Linear(768, 768)) for _ in range(4)]
     return nn.Sequential(*layers), {"input": torch.randn(4, 768)}
@@ -107,6 +125,7 @@ CASES: dict[str, tuple[Callable[[], Case], float | None]] = {
     "SEW-D, 1 × 16,000 samples": (sew_d, 1.9),
     "DETR, 1 × 320²": (detr, 1.10),
     "ResNet-50, 1 × 224²": (resnet_50, 1.10),
+    "RepVGG in training form, 4 blocks, 4 × 64 × 56²": (repvgg, 1.40),
     "XLNet": (xlnet, 1.08),
     "DeBERTa": (deberta, 1.08),
     "weight norm, 4 linear layers": (weight_norm, 1.3),
