@@ -13,6 +13,7 @@ from graphopt.ir.text import parse_graph, print_graph
 from graphopt.ir.types import TensorType
 from graphopt.pipeline import Outcome, run_passes
 from graphopt.verify.interpreter import Interpreter
+from graphopt.verify.rounding import excess_error
 
 
 def check_pass(one: Pass, before: str, after: str | None = None, *, gradients: bool = False) -> Outcome:
@@ -20,7 +21,8 @@ def check_pass(one: Pass, before: str, after: str | None = None, *, gradients: b
     `after=None` says that it must not fire.
 
     Besides: a second run must change nothing, the steps applied as deltas must give the same graph, and
-    graphs of static shapes run, on random inputs: for BITWISE to the same bits.
+    graphs of static shapes run, on random inputs: for BITWISE to the same bits, for ROUNDING with errors
+    against float64 that are not much larger.
 
     gradients: run it as for a graph that gives gradients.
     Raises AssertionError with a diff, and what the pass and the parser raise.
@@ -39,17 +41,20 @@ def check_pass(one: Pass, before: str, after: str | None = None, *, gradients: b
     again = run_passes(outcome.graph, [one], gradients)
     if again.steps:
         raise AssertionError(f"{one.name} is not idempotent: {again.steps[0].why}")
-    if outcome.steps and one.claim is Claim.BITWISE:
-        _compare(one, graph, outcome.graph)
+    kinds = [entry.value.type for entry in graph.inputs]
+    if outcome.steps and all(isinstance(kind, TensorType) and kind.is_static for kind in kinds):
+        if one.claim is Claim.BITWISE:
+            _compare(one, graph, outcome.graph)
+        elif one.claim is Claim.ROUNDING:
+            torch.manual_seed(0)
+            excess = excess_error(graph, outcome.graph, [*map(_random, kinds)], seed=0)
+            if excess is not None:
+                raise AssertionError(f"{one.name}: {excess}")
     return outcome
 
 
 def _compare(one: Pass, before: Graph, after: Graph) -> None:
-    """Runs both graphs on the same random inputs, where all shapes are known."""
-    if not all(
-        isinstance(entry.value.type, TensorType) and entry.value.type.is_static for entry in before.inputs
-    ):
-        return
+    """Runs both graphs on the same random inputs."""
     results = []
     for graph in (before, after):
         torch.manual_seed(0)

@@ -5,7 +5,6 @@ from graphopt.affine.operands import operands_of, tensor_of
 from graphopt.affine.weights import Weights, weights_of
 from graphopt.builder import Builder
 from graphopt.ir.graph import Arg, Node, Value
-from graphopt.ir.literal import Lit
 
 
 def applied_once(form: Form, views: tuple[Node, ...], build: Builder) -> tuple[Value, Weights] | None:
@@ -16,18 +15,19 @@ def applied_once(form: Form, views: tuple[Node, ...], build: Builder) -> tuple[V
     kind, weight = tensor_of(wide.node.results[0]), tensor_of(made.weight)
     old = tensor_of(wide.weight)
     assert kind is not None and weight is not None and old is not None
-    x, bias = input_of(form), Lit(None) if made.bias is None else made.bias
+    x = input_of(form)
+    operands = [x, made.weight] if made.bias is None else [x, made.weight, made.bias]
     if "conv" in wide.node.op:
         if weight.strides != old.strides:
             return None
         given = operands_of(wide.node)
         how: dict[str, Arg] = {n: arg for n, arg in given.items() if n not in ("input", "weight", "bias")}
-        result = build.typed(wide.node.op, [x, made.weight, bias], kind, how)
+        result = build.typed(wide.node.op, operands, kind, how)
     else:
         lies = tensor_of(x)
         if wide.node.op != "aten.linear.default" and not (kind.is_contiguous and lies and lies.is_contiguous):
             return None
-        result = build.typed("aten.linear.default", [x, made.weight, bias], kind)
+        result = build.typed("aten.linear.default", operands, kind)
     for view in views:
         result = _seen(view, result, build)
     return result, made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,8 +17,8 @@ def difference(expected: Observation, actual: Observation, *, tolerance: float =
     that differs.
 
     ``tolerance`` lets the elements of outputs, written tensors and gradients move by that share of the
-    largest magnitude in the expected tensor. Which tensors there are, what they share, which leaves get a
-    gradient, dtypes and shapes stay exact, and so does all else.
+    largest magnitude in the expected tensor; an infinite one leaves them aside. Which tensors there are,
+    what they share, which leaves get a gradient, dtypes and shapes stay exact, and so does all else.
     """
     if expected.exception != actual.exception:
         return (
@@ -110,6 +111,8 @@ def _plain(value: object) -> str:
 def _content_difference(expected: TensorFact, actual: TensorFact, tolerance: float) -> str | None:
     """Where the elements differ and by how much; None where ``tolerance`` allows it."""
     assert expected.content is not None and actual.content is not None
+    if tolerance == math.inf:
+        return None
     mine, theirs = (_elements(fact) for fact in (expected, actual))
     width = 2 if expected.dtype.is_complex else 1
     integers = _integers(mine), _integers(theirs)

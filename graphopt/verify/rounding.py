@@ -118,9 +118,10 @@ def excess_error(graph: Graph, rewritten: Graph, inputs: Sequence[Any], seed: in
     truth = outcome(Reference(), graph, widened)
     before = outcome(Interpreter(), graph, _as_it_is)
     after = outcome(Interpreter(), rewritten, _as_it_is)
+    finite = all(_is_finite(value) for value in inputs)
     for i, (exact, old, new) in enumerate(zip(truth, before, after, strict=True)):
         subject = f"output {i}" if i < len(graph.outputs) else f"input {i - len(graph.outputs)}, written,"
-        reason = _excess(exact, old, new)
+        reason = _excess(exact, old, new, finite)
         if reason is not None:
             return f"{subject} {reason}"
     return None
@@ -153,11 +154,12 @@ def gradient_excess(graph: Graph, rewritten: Graph, inputs: Sequence[Any], seed:
         return None
     after = outcome(Interpreter(), rewritten, _as_it_is)
     truth = outcome(Reference(), graph, widened)
+    finite = all(_is_finite(value) for value in inputs)
     names = [e.value.name for e, value in zip(graph.inputs, inputs, strict=True) if _has_gradient(value)]
     for name, exact, old, new in zip(names, truth, before, after, strict=True):
         if (old is None) != (new is None):
             return f"the gradient of %{name} is {'there' if old is None else 'missing'}"
-        reason = None if old is None else _excess(widened(old) if exact is None else exact, old, new)
+        reason = None if old is None else _excess(widened(old) if exact is None else exact, old, new, finite)
         if reason is not None:
             return f"the gradient of %{name} {reason}"
     return None
@@ -214,7 +216,13 @@ def _has_gradient(value: Any) -> bool:
     return isinstance(value, torch.Tensor) and value.requires_grad and value.layout is torch.strided
 
 
-def _excess(exact: Any, old: Any, new: Any) -> str | None:
+def _is_finite(value: Any) -> bool:
+    return not isinstance(value, torch.Tensor) or bool(value.isfinite().all())
+
+
+def _excess(exact: Any, old: Any, new: Any, finite_inputs: bool) -> str | None:
+    """What is wrong with a rewritten result. Where an input is not finite, what comes of it may be one or
+    another thing that is not finite, and after a comparison, anything; what is finite stays so."""
     if not isinstance(old, torch.Tensor) or old.dtype not in (*_WIDE, torch.float64, torch.complex128):
         same = torch.equal(old, new) if isinstance(old, torch.Tensor) else old == new
         return None if same else "is no floating number, and differs"
@@ -223,6 +231,8 @@ def _excess(exact: Any, old: Any, new: Any) -> str | None:
     finite = old.isfinite()
     if bool((finite & ~new.isfinite()).any()):
         return "is not finite where the original is"
+    if finite_inputs and bool((~finite & new.isfinite()).any()):
+        return "is finite where the original is not"
     finite &= exact.isfinite() & new.isfinite()
     if not bool(finite.any()):
         return None

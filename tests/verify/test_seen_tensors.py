@@ -128,6 +128,13 @@ def test_an_infinity_in_place_of_a_nan_is_seen() -> None:
     assert seen(constant(one), constant(other)) is not None
 
 
+def test_an_infinite_tolerance_leaves_the_elements_aside_and_nothing_else() -> None:
+    one, other = torch.tensor([math.nan, 1.0]), torch.tensor([2.0, math.inf])
+    assert seen(constant(one), constant(other), tolerance=math.inf) is None
+    assert seen(constant(one), constant(other.double()), tolerance=math.inf) is not None
+    assert seen(constant(one), constant(other.view(1, 2)), tolerance=math.inf) is not None
+
+
 @pytest.mark.parametrize(
     ("dtype", "words", "payload"),
     [(torch.float32, torch.int32, 0x7FC00001), (torch.bfloat16, torch.int16, -1)],
