@@ -2,25 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any
-
-import torch
 
 from graphopt.analysis.costs import Costs
 from graphopt.analysis.sizes import Sizes
 from graphopt.authoring import Pass
-from graphopt.capture.call import Call
 from graphopt.capture.program import Program
 from graphopt.draft import Claim, Missed, RolledBack, Site, Step, applied
 from graphopt.errors import Unsupported
-from graphopt.guards.places import held, split_path
-from graphopt.ir.graph import Argument, Constant, Graph, State
+from graphopt.ir.graph import Graph
+from graphopt.judging import Judge
 from graphopt.pipeline import Outcome, run_passes
 from graphopt.profile import Profile, default
 from graphopt.serving import Policy, Serving
-from graphopt.verify.comparison import Served, Verdict
-from graphopt.verify.rounding import excess_error, gradient_excess, reference_bytes
+from graphopt.verify.comparison import Verdict
 from graphopt.verify.verifier import EXAMPLE, Check, Verification, Verifier, first_bad, weakest
 
 MAX_ROLLED_BACK = 16  # steps; past that the passes are not to be trusted with this model
@@ -79,7 +73,7 @@ def rewrite(
         if verifier is None:
             return Rewriting(made, kept.steps, kept.missed, Verification(None), notes=notes)
         progress("verify")
-        judge = _Judge(program, verifier)
+        judge = Judge(program, verifier)
         every = [*kept.steps, *outcomes[True].steps]
         known = confirmed if made is program else {}
         verification = judge.verify(made, weakest([step.claim for step in every]), known)
@@ -106,7 +100,7 @@ def _assembled(program: Program, graph: Graph, training: Graph) -> Program:
     return replace(program, graph=graph, training=None if training == graph else training)
 
 
-def _guilty(judge: "_Judge", program: Program, outcomes: dict[bool, Outcome], failed: Check) -> Step | None:
+def _guilty(judge: "Judge", program: Program, outcomes: dict[bool, Outcome], failed: Check) -> Step | None:
     """The first step after which a check fails; None where it fails without any."""
     outcome = outcomes[failed.grad]
 
@@ -117,71 +111,6 @@ def _guilty(judge: "_Judge", program: Program, outcomes: dict[bool, Outcome], fa
 
     number = first_bad(len(outcome.steps), is_bad)
     return outcome.steps[number - 1] if number else None
-
-
-class _Judge:
-    """Applies the checks that the claims of the steps ask for."""
-
-    def __init__(self, program: Program, verifier: Verifier) -> None:
-        self._program = program
-        self._verifier = verifier
-
-    def verify(self, made: Program, claim: Claim, known: dict[str, Verdict]) -> Verification:
-        """All checks; of `known` ones the verdict."""
-
-        def errors(check: Check) -> Verdict:
-            if self._verifier.budget.is_spent():
-                return Verdict(None, f"{_errors_of(check)}: the time budget is spent")
-            return self._errors(made, check)
-
-        return self._verifier.verify(self._served(made), claim, known, errors)
-
-    def passes(self, made: Program, check: Check, steps: Sequence[Step]) -> bool:
-        """Whether one check holds for a program that some steps lead to."""
-        claim = weakest([step.claim for step in steps])
-        verdict = self._verifier.judged(check, self._served(made), claim, partial(self._errors, made))
-        return verdict.equivalent is not False
-
-    def _served(self, made: Program) -> Served:
-        return Serving(self._verifier.original, (made,), Policy("error", None))
-
-    def _errors(self, made: Program, check: Check) -> Verdict:
-        """Whether the errors against float64 are no larger than they may be."""
-        graph = made.training if check.grad and made.training is not None else made.graph
-        before = self._program.graph
-        sizes = dict(self._program.facts.sizes)
-        shortage = self._verifier.budget.shortage(reference_bytes(before, sizes, backward=check.backward))
-        if shortage:
-            return Verdict(None, f"{_errors_of(check)}: {shortage}")
-        excess = gradient_excess if check.backward else excess_error
-        try:
-            inputs = _leaves(self._program, self._verifier.original, check)
-            error = excess(before, graph, inputs, self._verifier.seed)
-        except Exception as failed:  # some operator has no kernel for float64, or none that differentiates
-            said = str(failed).partition("\n")[0]
-            return Verdict(None, f"{_errors_of(check)}: {type(failed).__name__}: {said}")
-        if error is not None:
-            return Verdict(False, error)
-        return Verdict(True, f"{_errors_of(check)} within 2 × (the largest 4 ×) the original's own")
-
-
-def _errors_of(check: Check) -> str:
-    return "gradients' errors against float64" if check.backward else "errors against float64"
-
-
-def _leaves(program: Program, original: torch.nn.Module, check: Check) -> list[Any]:
-    """The values of the graph's inputs in one call."""
-    leaves = Call.of(original, check.args, check.kwargs).leaves
-    found: list[Any] = []
-    for entry in program.graph.inputs:
-        match entry.source:
-            case Argument(index):
-                found.append(leaves[index])
-            case State(_, path):
-                found.append(held(original, split_path(path)))
-            case Constant(name):
-                found.append(program.constants[name])
-    return found
 
 
 def confirm(program: Program, verifier: Verifier) -> dict[str, Verdict]:

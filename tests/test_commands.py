@@ -205,3 +205,32 @@ def test_another_model_that_is_none_is_refused() -> None:
 
 def test_a_seed_that_torch_does_not_take_is_wrong_usage() -> None:
     assert CliRunner().invoke(main, ["optimize", f"{HERE}:build", "--seed", "9" * 30]).exit_code == 2
+
+
+def build_folded() -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
+    """A convolution and a norm, which become one."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(16, 32, 3), nn.BatchNorm2d(32), nn.Sigmoid()).eval()
+    nn.init.uniform_(model[1].running_var, 0.5, 2.0)  # type: ignore[arg-type]
+    return model, (torch.randn(4, 16, 24, 24),)
+
+
+def build_slightly_off() -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
+    """The same, off by much more than rounding."""
+    model, args = build_folded()
+    with torch.no_grad():
+        model[0].weight.mul_(1 + 1e-4)  # type: ignore[operator]
+    return model, args
+
+
+def test_a_saved_program_that_rounds_otherwise_is_judged_by_its_errors_and_without_gradients(
+    tmp_path: Path,
+) -> None:
+    path, model = str(tmp_path / "out.pt2"), f"{HERE}:build_folded"
+    assert run("optimize", "-q", "--no-measure", model, "-o", path).exit_code == 0
+    result = run("verify", "-q", model, path)
+    assert result.exit_code == 0, result.stdout
+    assert "errors against float64 within" in result.stdout
+    assert "not checked: gradients: output: requires_grad differs" in result.stdout
+    assert run("verify", "-q", f"{HERE}:build_slightly_off", path).exit_code == 1
+    assert run("verify", "-q", model, f"{HERE}:build_slightly_off").exit_code == 1

@@ -5,7 +5,6 @@ import json
 import math
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,8 +16,8 @@ from graphopt.catalog import LOSSLESS, load, names
 from graphopt.cli.models import Example, Other, Usage, check_place
 from graphopt.cli.models import load as load_model
 from graphopt.diff import diff_text
-from graphopt.draft import Claim
 from graphopt.errors import Error, PassError, Unsupported
+from graphopt.judging import compare_models, compare_saved
 from graphopt.profile import ProfileError, store
 from graphopt.report import SCHEMA
 from graphopt.verify.verifier import Budget, Verifier
@@ -133,7 +132,9 @@ def explain_command(model: str, **options: Any) -> None:
 @_model_options
 def verify_command(model: str, other: str | None, **options: Any) -> None:
     """Compares MODEL with its optimised form, or with OTHER (a model or a .pt2 file), on MODEL's example
-    inputs and variations of them."""
+    inputs and variations of them: whether the two do the same, to the bit or with errors against float64
+    that are not much larger than MODEL's own. A .pt2 file that holds derived values gives other gradients:
+    it is compared without, and that is said."""
     with _reporting():
         example = load_model(model, options["trust"])
         if other is None:
@@ -143,7 +144,8 @@ def verify_command(model: str, other: str | None, **options: Any) -> None:
             return
         verifier = Verifier.of(example.model, example.args, example.kwargs, options["seed"], _budget(options))
         another = Other(load_model(other, options["trust"]).model)
-        found = replace(verifier, owner=another.module).verify(another, Claim.BITWISE, {})
+        compare = compare_saved if other.endswith(".pt2") else compare_models
+        found = compare(verifier, another, another.module)
         facts = {"equivalent": found.equivalent, "difference": found.difference,
                  "evidence": found.evidence, "unchecked": found.unchecked}  # fmt: skip
         if options["as_json"]:

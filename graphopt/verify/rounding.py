@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from graphopt.ir.graph import Graph, Node, Value
+from graphopt.ir.graph import Constant, Graph, Node, Value
 from graphopt.ir.laws import Form, holds, laws_of
 from graphopt.ir.ops import Effect, effect_of, lookup
 from graphopt.ir.resolve import resolve
@@ -105,19 +105,32 @@ def _rounded(node: Node, operand: torch.Tensor) -> torch.Tensor:
     return rounded
 
 
-def excess_error(graph: Graph, rewritten: Graph, inputs: Sequence[Any], seed: int) -> str | None:
+def excess_error(
+    graph: Graph,
+    rewritten: Graph,
+    inputs: Sequence[Any],
+    seed: int,
+    its_inputs: Sequence[Any] | None = None,
+) -> str | None:
     """Why the rewritten graph is further from the truth than it may be on these inputs, naming the
     output; None where it is not. The inputs are left as they are; what is written in them is compared,
-    too. Raises what the graphs raise."""
+    too. `its_inputs` are those of the rewritten graph, where it has others. Raises what the graphs raise."""
+    sources = [entry.source for entry in graph.inputs]
 
     def outcome(interpreter: Interpreter, one: Graph, prepare: Callable[[Any], Any]) -> list[Any]:
-        given = [prepare(_copied(value)) for value in inputs]
+        values = inputs if one is graph or its_inputs is None else its_inputs
+        given = [prepare(_copied(value)) for value in values]
         with _seeded(seed), torch.no_grad():
-            return [*interpreter.run(one, given), *given]
+            outputs = interpreter.run(one, given)
+        after = {entry.source: value for entry, value in zip(one.inputs, given, strict=True)}
+        return [*outputs, *(after.get(source) for source in sources)]
 
     truth = outcome(Reference(), graph, widened)
     before = outcome(Interpreter(), graph, _as_it_is)
     after = outcome(Interpreter(), rewritten, _as_it_is)
+    for i, source in enumerate(sources, len(graph.outputs)):
+        if its_inputs is not None and (isinstance(source, Constant) or after[i] is None):
+            after[i] = before[i]  # a program's own, and what only one of two has
     finite = all(_is_finite(value) for value in inputs)
     for i, (exact, old, new) in enumerate(zip(truth, before, after, strict=True)):
         subject = f"output {i}" if i < len(graph.outputs) else f"input {i - len(graph.outputs)}, written,"
