@@ -19,8 +19,13 @@ from typing import Any, Literal, Protocol
 
 import torch
 
+from graphopt.ir.types import TensorType
 from graphopt.verify import Observation, copy_arguments, difference, observe
 from graphopt.verify.facts import TensorFact
+
+ULPS = 64.0
+"""How far elements may move where a step says that it rounds otherwise, in units in the last place of the
+largest."""
 
 Passes = Literal["empty", "default"]
 Verdict = Literal[
@@ -70,11 +75,13 @@ class Outcome:
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """What an optimiser made: a callable, the module that owns its state, if the graph changed."""
+    """What an optimiser made: a callable, the module that owns its state, if the graph changed; how far
+    elements may move without gradients, as a share of the largest."""
 
     call: Callable[..., Any]
     module: torch.nn.Module | None
     changed: bool
+    tolerance: float = 0.0
 
 
 class Refusal(Exception):
@@ -131,7 +138,15 @@ def _candidate(program: Callable[..., Any], args: tuple[Any, ...], passes: Passe
         except graphopt.GuardError as broken:
             raise BrokenGuard(str(broken)) from broken
 
-    return Candidate(call, optimized.module, changed=bool(report.steps))
+    return Candidate(call, optimized.module, bool(report.steps), _tolerance(optimized))
+
+
+def _tolerance(optimized: Any) -> float:
+    """0 where every step keeps the bits, else some units in the last place of the narrowest type."""
+    if all(step.claim.value == "bitwise" for step in optimized.report.steps):
+        return 0.0
+    kinds = [value.type for value in optimized.graph.values if isinstance(value.type, TensorType)]
+    return ULPS * max(torch.finfo(kind.dtype).eps for kind in kinds if kind.dtype.is_floating_point)
 
 
 class _OutOfTime(BaseException):
@@ -267,7 +282,7 @@ def _attempt(
             if number > 1 and _layouts(before[0]) != _layouts(expected[number - 2]):
                 break  # the first call left its state in another shape: stepping aside is right
             return "guard", candidate.changed, f"call {number}: {got.message}"
-        found = difference(wanted, got)
+        found = difference(wanted, got, tolerance=0.0 if trial.backward else candidate.tolerance)
         if found is not None:
             return "mismatch", candidate.changed, f"call {number}: {found}"
     return "ok", candidate.changed, ""
