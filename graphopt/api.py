@@ -124,7 +124,7 @@ def optimize(
 
     model: nn.Module, function, torch.fx.GraphModule, ExportedProgram, or the path of a `.pt2` file.
     args, kwargs: one example call; `()` means no arguments, None captures at the first call.
-    passes: None for the lossless default, [] for capture and emit alone, or names and pass objects.
+    passes: None for the lossless default (`graphopt.LOSSLESS`), [] for capture and emit alone, or names and pass objects.
     dynamic_shapes: as in torch.export, by parameter; "auto" makes every size symbolic that can be.
     verify: run both on the example inputs and compare all a caller can observe; where they differ the
         original runs and the report says so. Without it, only the capture itself is confirmed by a run.
@@ -133,7 +133,8 @@ def optimize(
         the rewritten graph is always returned.
     on_guard: what a call does that breaks a guard: run the "original" (and warn once), raise
         GuardError ("error"), or make another variant ("recapture").
-    nonfinite: "finite" or "exact"; lossless passes are exact always.
+    nonfinite: "finite" or "exact": whether a pass may make something finite of what is not. No lossless
+        pass does; one that rounds otherwise may put a NaN in the place of an infinity.
     seed: of the random stream while verifying.
     time_budget_s: seconds that verification may take.
     profile: how fast the machine is, for decisions by cost: a Profile, or the path of one; None for what
