@@ -124,7 +124,8 @@ def optimize(
 
     model: nn.Module, function, torch.fx.GraphModule, ExportedProgram, or the path of a `.pt2` file.
     args, kwargs: one example call; `()` means no arguments, None captures at the first call.
-    passes: None for the lossless default (`graphopt.LOSSLESS`), [] for capture and emit alone, or names and pass objects.
+    passes: None for the lossless default (`graphopt.LOSSLESS`), [] for capture and emit
+        alone, or names and pass objects.
     dynamic_shapes: as in torch.export, by parameter; "auto" makes every size symbolic that can be.
     verify: run both on the example inputs and compare all a caller can observe; where they differ the
         original runs and the report says so. Without it, only the capture itself is confirmed by a run.
