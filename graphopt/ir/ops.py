@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from graphopt.ir.branch import TOOK
-from graphopt.ir.graph import Node, Value
+from graphopt.ir.graph import Arg, Node, Value
 from graphopt.ir.literal import Lit
 from graphopt.ir.types import SymType, TensorType
 
@@ -99,6 +99,10 @@ _HARMLESS_WHEN_FALSE = {
 _FALSE_BY_DEFAULT = frozenset({"aten.rrelu.default"})
 
 
+# These raise only of a negative number: theirs is an inverse, which may not exist.
+_SAFE_FROM_ZERO = {"aten.linalg_matrix_power.default": "n"}
+
+
 # These run their sub-graphs and do nothing else.
 _TRANSPARENT = frozenset(
     f"higher_order.{name}" for name in ("wrap_with_set_grad_enabled", "wrap_with_autocast", "cond")
@@ -116,13 +120,23 @@ def effect_of(node: Node) -> Effect:
     op = lookup(node.op)
     if op.effect is Effect.NONE:
         return Effect.RAISES if any(map(_read_at_run_time, node.operands)) else Effect.NONE
+    least = _given(node, _SAFE_FROM_ZERO.get(node.op))
+    if isinstance(least, Lit) and isinstance(least.value, int) and least.value >= 0:
+        return Effect.NONE
     flag = _HARMLESS_WHEN_FALSE.get(node.op)
     if flag is not None:
-        position = op.parameters.index(flag)
-        given = node.args[position] if position < len(node.args) else dict(node.kwargs).get(flag)
+        given = _given(node, flag)
         if given == Lit(False) or (given is None and node.op in _FALSE_BY_DEFAULT):
             return Effect.NONE
     return op.effect
+
+
+def _given(node: Node, parameter: str | None) -> "Arg | None":
+    """The operand for a parameter; None where none is given."""
+    if parameter is None:
+        return None
+    position = lookup(node.op).parameters.index(parameter)
+    return node.args[position] if position < len(node.args) else dict(node.kwargs).get(parameter)
 
 
 def operands_commute(node: Node) -> bool:

@@ -1,0 +1,124 @@
+"""Fingerprints: what tensors are at a random point of a finite field. Equal polynomials have equal ones.
+
+Elements of a leaf are drawn by where they lie, so that the same element is the same number however it is
+reached. Indices run over some of their range only, and over the same part everywhere.
+"""
+
+import itertools
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import TypeAlias
+
+import numpy as np
+
+from graphopt.algebra.polynomial import Factor, Index
+
+PRIME = 2**31 - 1
+Numbers: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
+
+
+class Field:
+    """One random point: a number for each element of each leaf, the leaves told apart by name."""
+
+    def __init__(self, longest: int, seed: int = 0) -> None:
+        """`longest`: how far indices run."""
+        self._longest = longest
+        self._seed = seed
+        self._leaves: dict[str, int] = {}
+
+    def size(self, index: Index) -> int:
+        """How far an index runs here."""
+        return min(index.size, self._longest)
+
+    def element(self, factor: Factor, order: Sequence[Index]) -> Numbers:
+        """A factor as a tensor with a dimension for each index."""
+        leaf = self._leaves.setdefault(factor.leaf.name, len(self._leaves))
+        place = np.zeros([self.size(i) for i in order], dtype=np.uint64) + np.uint64(
+            self._seed << 48 | leaf << 40
+        )
+        weight = 1
+        shape = factor.leaf.type.shape  # type: ignore[union-attr]
+        for access, size in zip(reversed(factor.accesses), reversed(shape), strict=True):
+            place += np.uint64(weight * access.start)
+            for index, step in access.steps:
+                place += self._along(index, order) * np.uint64(weight * step)
+            weight *= size
+        return _mixed(place)
+
+    def _along(
+        self, index: Index, order: Sequence[Index]
+    ) -> np.ndarray[tuple[int, ...], np.dtype[np.uint64]]:
+        shape = [self.size(i) if i == index else 1 for i in order]
+        return np.arange(self.size(index), dtype=np.uint64).reshape(shape)
+
+
+def _mixed(place: np.ndarray[tuple[int, ...], np.dtype[np.uint64]]) -> Numbers:
+    """A number below PRIME for each place, as if drawn (the finaliser of splitmix64)."""
+    with np.errstate(over="ignore"):
+        place = (place + np.uint64(0x9E3779B97F4A7C15)) * np.uint64(0xBF58476D1CE4E5B9)
+        place = (place ^ (place >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        place = place ^ (place >> np.uint64(31))
+    return (place % np.uint64(PRIME)).astype(np.int64)
+
+
+def in_field(number: Fraction) -> int:
+    """A fraction in the field. Raises ZeroDivisionError where its denominator is 0 there."""
+    if number.denominator % PRIME == 0:
+        raise ZeroDivisionError
+    return number.numerator % PRIME * pow(number.denominator, -1, PRIME) % PRIME
+
+
+def contraction(
+    a: Numbers, of_a: Sequence[Index], b: Numbers, of_b: Sequence[Index], out: Sequence[Index]
+) -> Numbers:
+    """Σ a · b over the indices that are not in `out`."""
+    bound = [i for i in dict.fromkeys((*of_a, *of_b)) if i not in out]
+    order = [*out, *bound]
+    both = _spread(a, of_a, order) * _spread(b, of_b, order) % PRIME
+    for _ in bound:
+        both = both.sum(axis=-1) % PRIME
+    return both
+
+
+def total(
+    parts: Sequence[tuple[Fraction, Numbers, Sequence[Index]]], out: Sequence[Index], field: Field
+) -> Numbers:
+    """Σ number · tensor, broadcast over the indices that one does not have."""
+    found = np.zeros([field.size(i) for i in out], dtype=np.int64)
+    for coefficient, numbers, indices in parts:
+        found = (found + _spread(numbers, indices, out) * in_field(coefficient)) % PRIME
+    return found
+
+
+def _spread(numbers: Numbers, indices: Sequence[Index], order: Sequence[Index]) -> Numbers:
+    """With a dimension for each index of an order, of size 1 where it has none."""
+    kept = [i for i in order if i in indices]
+    arranged = numbers.transpose([indices.index(i) for i in kept])
+    sizes = dict(zip(kept, arranged.shape, strict=True))
+    return arranged.reshape([sizes.get(i, 1) for i in order])
+
+
+def canonical(numbers: Numbers, indices: Sequence[Index]) -> tuple[bytes, tuple[Index, ...]]:
+    """A key that is equal for tensors which are the same but for the order and the names of their indices;
+    and the indices in the order that the key speaks of."""
+    groups = sorted(range(len(indices)), key=lambda i: (indices[i].size, _mark(numbers, i)))
+    tied = [
+        [*members]
+        for _, members in itertools.groupby(groups, key=lambda i: (indices[i].size, _mark(numbers, i)))
+    ]
+    orders = itertools.product(
+        *(itertools.permutations(one) if len(one) < 4 else [tuple(one)] for one in tied)
+    )
+    best = min(
+        ([place for one in order for place in one] for order in orders),
+        key=lambda order: np.ascontiguousarray(numbers.transpose(order)).tobytes(),
+    )
+    sizes = ",".join(str(indices[i].size) for i in best)
+    key = f"{sizes};".encode() + np.ascontiguousarray(numbers.transpose(best)).tobytes()
+    return key, tuple(indices[i] for i in best)
+
+
+def _mark(numbers: Numbers, axis: int) -> bytes:
+    """What an axis looks like whatever the order of the others."""
+    rows = np.moveaxis(numbers, axis, 0).reshape(numbers.shape[axis], -1)
+    return np.sort(rows, axis=1).tobytes()
