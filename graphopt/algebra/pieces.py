@@ -1,0 +1,167 @@
+"""Tensors that an evaluation makes one of another: elements of leaves, products of two, sums of several."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import cached_property
+from typing import TypeAlias
+
+from graphopt.algebra.fingerprint import Field, Numbers, canonical, contraction, in_field, total
+from graphopt.algebra.polynomial import Access, Factor, Index, along
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Elements of a leaf."""
+
+    factor: Factor
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """coefficient · Σ first · second."""
+
+    coefficient: Fraction
+    first: "Piece"
+    second: "Piece"
+
+
+@dataclass(frozen=True, slots=True)
+class Reduced:
+    """coefficient · Σ of one."""
+
+    coefficient: Fraction
+    of: "Piece"
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    """Σ number · tensor, broadcast, and a number."""
+
+    parts: "tuple[tuple[Fraction, Piece], ...]"
+    number: Fraction = Fraction(0)
+
+
+How: TypeAlias = Read | Product | Reduced | Total
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """A tensor with a dimension for each of its indices. `key` is equal for pieces that are the same but
+    for the names of the indices, which the order of `indices` matches."""
+
+    indices: tuple[Index, ...]
+    numbers: Numbers = field(repr=False)
+    key: bytes = field(repr=False)
+    how: How
+    fixed: bool  # made of what calls do not change
+
+    @cached_property
+    def elements(self) -> int:
+        """How many elements it has."""
+        count = 1
+        for index in self.indices:
+            count *= index.size
+        return count
+
+    @property
+    def operands(self) -> "tuple[Piece, ...]":
+        """What it is made of."""
+        match self.how:
+            case Product(_, first, second):
+                return first, second
+            case Reduced(_, of):
+                return (of,)
+            case Total(parts):
+                return tuple(piece for _, piece in parts)
+            case _:
+                return ()
+
+    def everything(self) -> "Iterator[Piece]":
+        """The pieces that it takes, itself last; each key once."""
+        seen: set[bytes] = set()
+
+        def visit(piece: Piece) -> Iterator[Piece]:
+            if piece.key in seen:
+                return
+            seen.add(piece.key)
+            for operand in piece.operands:
+                yield from visit(operand)
+            yield piece
+
+        yield from visit(self)
+
+    def renamed(self, names: Mapping[Index, Index]) -> "Piece":
+        """The same along other indices."""
+        if not any(index in names for index in self.indices):
+            return self
+        known = {old: along(new) for old, new in names.items()}
+        return Piece(
+            tuple(names.get(i, i) for i in self.indices),
+            self.numbers,
+            self.key,
+            _renamed(self.how, names, known),
+            self.fixed,
+        )
+
+
+def _renamed(how: How, names: Mapping[Index, Index], known: Mapping[Index, Access]) -> How:
+    match how:
+        case Read(factor):
+            return Read(factor.with_(known))
+        case Product(coefficient, first, second):
+            return Product(coefficient, first.renamed(names), second.renamed(names))
+        case Reduced(coefficient, of):
+            return Reduced(coefficient, of.renamed(names))
+        case Total(parts, number):
+            return Total(tuple((c, piece.renamed(names)) for c, piece in parts), number)
+
+
+class Pieces:
+    """Makes pieces, each with its fingerprint."""
+
+    def __init__(self, field_: Field, is_fixed: "frozenset[str]") -> None:
+        """`is_fixed`: the names of the leaves that calls do not change."""
+        self.field = field_
+        self._fixed = is_fixed
+
+    def read(self, factor: Factor) -> Piece:
+        """Elements of a leaf."""
+        order = tuple(sorted(factor.indices))
+        numbers = self.field.element(factor, order)
+        return self._made(order, numbers, Read(factor), factor.leaf.name in self._fixed)
+
+    def product(self, a: Piece, b: Piece, out: Iterable[Index], by: Fraction = Fraction(1)) -> Piece:
+        """by · Σ a · b over the indices that are not in `out`."""
+        kept = set(out)
+        order = tuple(i for i in dict.fromkeys((*a.indices, *b.indices)) if i in kept)
+        numbers = contraction(a.numbers, a.indices, b.numbers, b.indices, order)
+        return self._made(order, _scaled(numbers, by), Product(by, a, b), a.fixed and b.fixed)
+
+    def reduced(self, a: Piece, out: Iterable[Index], by: Fraction = Fraction(1)) -> Piece:
+        """by · Σ a over the indices that are not in `out`."""
+        kept = set(out)
+        order = tuple(i for i in a.indices if i in kept)
+        if order == a.indices and by == 1:
+            return a
+        numbers = a.numbers
+        for axis in reversed(range(len(a.indices))):
+            if a.indices[axis] not in kept:
+                numbers = numbers.sum(axis=axis) % (2**31 - 1)
+        return self._made(order, _scaled(numbers, by), Reduced(by, a), a.fixed)
+
+    def total(self, parts: Iterable[tuple[Fraction, Piece]], number: Fraction = Fraction(0)) -> Piece:
+        """Σ number · tensor, and a number."""
+        found = tuple(parts)
+        order = tuple(dict.fromkeys(i for _, piece in found for i in piece.indices))
+        numbers = total([(c, piece.numbers, piece.indices) for c, piece in found], order, self.field)
+        numbers = (numbers + in_field(number)) % (2**31 - 1)
+        return self._made(order, numbers, Total(found, number), all(piece.fixed for _, piece in found))
+
+    def _made(self, order: tuple[Index, ...], numbers: Numbers, how: How, fixed: bool) -> Piece:
+        key, indices = canonical(numbers, order)
+        return Piece(indices, numbers.transpose([order.index(i) for i in indices]), key, how, fixed)
+
+
+def _scaled(numbers: Numbers, by: Fraction) -> Numbers:
+    return numbers if by == 1 else numbers * in_field(by) % (2**31 - 1)
