@@ -6,6 +6,10 @@ from graphopt.affine.applying import applied_once
 from graphopt.affine.finding import AffineForms, Fold
 from graphopt.affine.forms import Applied, nodes_of, widest
 from graphopt.affine.maps import LinearMap
+from graphopt.algebra.emission import NotEmitted
+from graphopt.algebra.polynomial import NoPolynomial
+from graphopt.algebra.regions import Regions
+from graphopt.algebra.rewriting import Evaluation, evaluation, rewritten
 from graphopt.analysis.dependence import Dependence
 from graphopt.analysis.geometry import Geometry, Views
 from graphopt.analysis.gradients import differentiable
@@ -48,6 +52,7 @@ __all__ = [
     "Dependence",
     "Draft",
     "Effect",
+    "Evaluation",
     "Fold",
     "Form",
     "Geometry",
@@ -58,8 +63,11 @@ __all__ = [
     "Mapping",
     "Match",
     "Memory",
+    "NoPolynomial",
     "Node",
+    "NotEmitted",
     "Pass",
+    "Regions",
     "Rule",
     "Rules",
     "Sequence",
@@ -73,6 +81,7 @@ __all__ = [
     "choose_kept",
     "differentiable",
     "effect_of",
+    "evaluation",
     "holds",
     "is_number",
     "key_of",
@@ -83,6 +92,7 @@ __all__ = [
     "operands_commute",
     "price",
     "print_node",
+    "rewritten",
     "values_in",
     "widest",
     "written_out",

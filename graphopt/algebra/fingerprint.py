@@ -14,7 +14,7 @@ import numpy as np
 from graphopt.algebra.polynomial import Factor, Index
 
 PRIME = 2**31 - 1
-Numbers: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
+Numbers: TypeAlias = "np.ndarray[tuple[int, ...], np.dtype[np.int64]]"
 
 
 class Field:

@@ -170,7 +170,7 @@ def number(value: Fraction) -> Polynomial:
 
 def plus(a: Polynomial, b: Polynomial) -> Polynomial:
     """a + b, broadcast. Raises NoPolynomial where their dimensions are made of indices that do not fit."""
-    one, other = _aligned(a, b)
+    one, other = aligned(a, b)
     if len(one.terms) + len(other.terms) > MAX_TERMS:
         raise NoPolynomial
     return Polynomial(one.dims, (*one.terms, *other.terms))
@@ -178,7 +178,7 @@ def plus(a: Polynomial, b: Polynomial) -> Polynomial:
 
 def times(a: Polynomial, b: Polynomial) -> Polynomial:
     """a · b, element by element, broadcast. Raises NoPolynomial where their dimensions do not fit."""
-    one, other = _aligned(a, b)
+    one, other = aligned(a, b)
     if len(one.terms) * len(other.terms) > MAX_TERMS:
         raise NoPolynomial
     terms = []
@@ -192,7 +192,7 @@ def times(a: Polynomial, b: Polynomial) -> Polynomial:
     return Polynomial(one.dims, tuple(terms))
 
 
-def _aligned(a: Polynomial, b: Polynomial) -> tuple[Polynomial, Polynomial]:
+def aligned(a: Polynomial, b: Polynomial) -> tuple[Polynomial, Polynomial]:
     """The two with the very same dimensions, and no other index in common; those of size 1 are broadcast."""
     a, b = a.apart(), b.apart()
     rank = max(len(a.dims), len(b.dims))

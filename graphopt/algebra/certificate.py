@@ -1,0 +1,67 @@
+"""Proof that two polynomials are the same: at random points of finite fields they are.
+
+Schwartz and Zippel: two polynomials of degree d that differ agree at a random point of a field of p elements
+with a probability of at most d / p. Indices run as far as the degree, for matrices that are smaller obey
+laws that larger ones do not.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from graphopt.algebra.fingerprint import PRIME, Field, Numbers, contraction, in_field
+from graphopt.algebra.polynomial import Index, NoPolynomial, Polynomial, aligned
+
+POINTS = 2
+"""Random points that are looked at, one after the other."""
+MOST_ELEMENTS = 1 << 22
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """Whether two polynomials agreed at every point, and a bound on agreeing by chance."""
+
+    holds: bool
+    bound: float
+
+
+def certificate(p: Polynomial, q: Polynomial, *, seed: int = 1) -> Certificate:
+    """Compares two polynomials. Raises NoPolynomial where their dimensions do not fit, or they are too large
+    to look at."""
+    degree = max((len(term.factors) for term in (*p.terms, *q.terms)), default=0)
+    bound = (max(degree, 1) / PRIME) ** POINTS
+    mine, theirs = aligned(p, q)
+    order = sorted(mine.free)
+    for point in range(POINTS):
+        field = Field(max(degree // 2 + 1, 2), seed + point)
+        if not np.array_equal(numbers_of(mine, order, field), numbers_of(theirs, order, field)):
+            return Certificate(False, bound)
+    return Certificate(True, bound)
+
+
+def numbers_of(p: Polynomial, order: list[Index], field: Field) -> Numbers:
+    """A polynomial at a point, with a dimension for each index of an order."""
+    total = np.zeros([field.size(i) for i in order], dtype=np.int64)
+    for term in p.terms:
+        numbers, indices = np.ones((), dtype=np.int64), list[Index]()
+        left = [*term.factors]
+        while left:
+            # Next the factor that shares most, so that sums are taken early.
+            left.sort(
+                key=lambda factor: (-len(factor.indices & set(indices)), len(factor.indices - set(indices)))
+            )
+            factor = left.pop(0)
+            mine = sorted(factor.indices)
+            later = set(order).union(*(other.indices for other in left))
+            out = [i for i in dict.fromkeys((*indices, *mine)) if i in later]
+            size = 1
+            for index in {*indices, *mine}:
+                size *= field.size(index)
+            if size > MOST_ELEMENTS:
+                raise NoPolynomial
+            numbers = contraction(numbers, indices, field.element(factor, mine), mine, out)
+            indices = out
+        spread = numbers.transpose([indices.index(i) for i in order if i in indices])
+        shape = [field.size(i) if i in indices else 1 for i in order]
+        total = (total + spread.reshape(shape) * in_field(term.coefficient)) % PRIME
+    return total

@@ -1,0 +1,240 @@
+"""Pieces as nodes: each as the operator that does it fastest."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import torch
+
+from graphopt.affine.operands import shape_of
+from graphopt.algebra.pieces import Piece, Product, Read, Reduced, Total
+from graphopt.algebra.polynomial import Access, Factor, Index, Polynomial
+from graphopt.builder import Builder, Operand
+from graphopt.draft import Draft
+from graphopt.ir.graph import Node, Value
+from graphopt.ir.types import TensorType, contiguous_strides
+
+
+class NotEmitted(Exception):
+    """Operators cannot say it, or not so that it lies in memory as it has to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Laid:
+    """A value with a dimension for each index."""
+
+    value: Value
+    order: tuple[Index, ...]
+
+
+class Emission:
+    """Makes the nodes of pieces, each once."""
+
+    def __init__(self, draft: Draft) -> None:
+        self._draft = draft
+        # By key: a value, and for each of its dimensions the place of its index among the piece's.
+        self._made: dict[bytes, tuple[Value, tuple[int, ...]]] = {}
+        self._producers: dict[str, Node] = {}
+        self._given_out: set[str] = set()
+
+    def nodes(self, piece: Piece, p: Polynomial, like: Node) -> tuple[Value, tuple[Node, ...]]:
+        """A value in the place of a node's result, which is a polynomial that the piece evaluates, and the
+        nodes that make it, but for those that were made before. Raises NotEmitted."""
+        kind = like.results[0].type
+        assert isinstance(kind, TensorType)
+        self._build = Builder(self._draft, like)
+        value = self._result(piece, p, kind)
+        return value, tuple(self._build.nodes)
+
+    def _result(self, piece: Piece, p: Polynomial, kind: TensorType) -> Value:
+        """What a piece gives, laid out as the type says."""
+        laid = self._laid(piece)
+        value, order = laid.value, list(laid.order)
+        for index in p.free:
+            if index not in order:  # it is the same all along
+                value = self._op("aten.unsqueeze.default", value, len(order))
+                sizes = [*shape_of(value)[:-1], index.size]
+                value = self._op("aten.expand.default", value, sizes)
+                order.append(index)
+        shape, strides = [int(size) for size in kind.shape], kind.strides
+        assert strides is not None
+        # The slowest dimension first: what is dense in this order lies as it has to.
+        slow = sorted(range(len(shape)), key=lambda i: (-int(strides[i]), i))
+        value = self._permuted(value, order, [index for i in slow for index in p.dims[i]])
+        value = self._reshaped(value, [shape[i] for i in slow])
+        assert isinstance(value.type, TensorType)
+        if value.type.strides != contiguous_strides(value.type.shape) or self._is_handed_on(value):
+            value = self._op("aten.clone.default", value, memory_format=torch.contiguous_format)
+        if slow != sorted(slow):
+            value = self._op("aten.permute.default", value, [slow.index(i) for i in range(len(shape))])
+        if value.type != kind:
+            raise NotEmitted
+        return value
+
+    def _op(self, op: str, *args: Operand, **kwargs: Operand) -> Value:
+        value = self._build(op, *args, **kwargs)
+        self._producers[value.name] = self._build.nodes[-1]
+        return value
+
+    def _is_handed_on(self, value: Value) -> bool:
+        """Whether it shows memory that was there before, or that was given out before."""
+        while (node := self._producers.get(value.name)) is not None and node.op in _VIEWS:
+            value = node.operands[0]
+        if node is None or value.name in self._given_out:
+            return True
+        self._given_out.add(value.name)
+        return False
+
+    def _laid(self, piece: Piece) -> Laid:
+        known = self._made.get(piece.key)
+        if known is not None:
+            value, places = known
+            return Laid(value, tuple(piece.indices[place] for place in places))
+        match piece.how:
+            case Read(factor):
+                laid = self._read(factor)
+            case Product(by, first, second):
+                laid = self._product(self._laid(first), self._laid(second), piece.indices, by)
+            case Reduced(by, of):
+                laid = self._scaled(self._summed(self._laid(of), piece.indices), by)
+            case Total(parts, number):
+                laid = self._total([(c, self._laid(part)) for c, part in parts], number, piece.indices)
+        self._made[piece.key] = laid.value, tuple(piece.indices.index(index) for index in laid.order)
+        return laid
+
+    def _read(self, factor: Factor) -> Laid:
+        """A leaf's elements, by views of it."""
+        value, dims, order = factor.leaf, 0, list[Index]()
+        for access in factor.accesses:
+            value, indices = self._along(value, dims, access)
+            dims += len(indices)
+            order += indices
+        while len(set(order)) < len(order):
+            twice = next(index for index in order if order.count(index) > 1)
+            first = order.index(twice)
+            second = order.index(twice, first + 1)
+            value = self._op("aten.diagonal.default", value, 0, first, second)
+            order = [index for i, index in enumerate(order) if i not in (first, second)] + [twice]
+        return Laid(value, tuple(order))
+
+    def _along(self, value: Value, dim: int, access: Access) -> tuple[Value, list[Index]]:
+        """One dimension of a leaf, as the dimensions of its indices."""
+        size = shape_of(value)[dim]
+        steps = sorted(access.steps, key=lambda pair: -pair[1])
+        if not steps:
+            return self._op("aten.select.int", value, dim, access.start), []
+        least, count = steps[-1][1], 1
+        for index, step in reversed(steps):
+            if step != least * count:
+                raise NotEmitted
+            count *= index.size
+        end = access.start + least * (count - 1) + 1
+        if (access.start, end, least) != (0, size, 1):
+            value = self._op("aten.slice.Tensor", value, dim, access.start, end, least)
+        indices = [index for index, _ in steps]
+        if len(indices) > 1:
+            value = self._op("aten.unflatten.int", value, dim, [index.size for index in indices])
+        return value, indices
+
+    def _product(self, a: Laid, b: Laid, out: Sequence[Index], by: Fraction) -> Laid:
+        kept = set(out)
+        a = self._summed(a, [i for i in a.order if i in kept or i in b.order])
+        b = self._summed(b, [i for i in b.order if i in kept or i in a.order])
+        inner = [i for i in a.order if i in b.order and i not in kept]
+        if not inner:
+            return self._scaled(self._elementwise(a, b), by)
+        batch = [i for i in a.order if i in b.order and i in kept]
+        rows = [i for i in a.order if i not in b.order]
+        columns = [i for i in b.order if i not in a.order]
+        if batch:
+            left, right = self._grouped(a, batch, rows, inner), self._grouped(b, batch, inner, columns)
+            value = self._op("aten.bmm.default", left, right)
+        elif rows and columns:
+            left, right = self._grouped(a, rows, inner), self._grouped(b, inner, columns)
+            value = self._op("aten.mm.default", left, right)
+        elif rows:
+            value = self._op("aten.mv.default", self._grouped(a, rows, inner), self._grouped(b, inner))
+        elif columns:
+            value = self._op("aten.mv.default", self._grouped(b, columns, inner), self._grouped(a, inner))
+        else:
+            value = self._op("aten.dot.default", self._grouped(a, inner), self._grouped(b, inner))
+        order = (*batch, *rows, *columns)
+        return self._scaled(Laid(self._reshaped(value, [i.size for i in order]), order), by)
+
+    def _grouped(self, laid: Laid, *groups: Iterable[Index]) -> Value:
+        """With one dimension for each group of indices."""
+        parts = [list(group) for group in groups]
+        value = self._permuted(laid.value, laid.order, [i for part in parts for i in part])
+        sizes = []
+        for part in parts:
+            size = 1
+            for index in part:
+                size *= index.size
+            sizes.append(size)
+        return self._reshaped(value, sizes)
+
+    def _elementwise(self, a: Laid, b: Laid) -> Laid:
+        order = (*a.order, *(i for i in b.order if i not in a.order))
+        return Laid(self._op("aten.mul.Tensor", self._spread(a, order), self._spread(b, order)), order)
+
+    def _total(self, parts: Sequence[tuple[Fraction, Laid]], number: Fraction, out: Sequence[Index]) -> Laid:
+        if not parts:
+            raise NotEmitted
+        order = max((laid.order for _, laid in parts), key=len)
+        order = (*order, *(i for i in out if i not in order))
+        terms = sorted(parts, key=lambda part: part[0] != 1)
+        first, laid = terms[0]
+        value = self._spread(self._scaled(laid, first), order)
+        for coefficient, other in terms[1:]:
+            alpha = {} if coefficient == 1 else {"alpha": _number(coefficient)}
+            value = self._op("aten.add.Tensor", value, self._spread(other, order), **alpha)
+        if number:
+            value = self._op("aten.add.Scalar", value, _number(number))
+        return Laid(value, order)
+
+    def _summed(self, laid: Laid, kept: Iterable[Index]) -> Laid:
+        stay = set(kept)
+        gone = [place for place, index in enumerate(laid.order) if index not in stay]
+        if not gone:
+            return laid
+        value = self._op("aten.sum.dim_IntList", laid.value, gone)
+        return Laid(value, tuple(index for index in laid.order if index in stay))
+
+    def _scaled(self, laid: Laid, by: Fraction) -> Laid:
+        if by == 1:
+            return laid
+        if by == -1:
+            return Laid(self._op("aten.neg.default", laid.value), laid.order)
+        return Laid(self._op("aten.mul.Scalar", laid.value, _number(by)), laid.order)
+
+    def _spread(self, laid: Laid, order: Sequence[Index]) -> Value:
+        """With a dimension for each index of an order, of size 1 where it has none."""
+        value = self._permuted(laid.value, laid.order, [i for i in order if i in laid.order])
+        for place, index in enumerate(order):
+            if index not in laid.order:
+                value = self._op("aten.unsqueeze.default", value, place)
+        return value
+
+    def _permuted(self, value: Value, order: Sequence[Index], wanted: Sequence[Index]) -> Value:
+        places = [order.index(index) for index in wanted]
+        if places == sorted(places):
+            return value
+        if len(places) == 2:
+            return self._op("aten.t.default", value)
+        return self._op("aten.permute.default", value, places)
+
+    def _reshaped(self, value: Value, sizes: Sequence[int]) -> Value:
+        return value if shape_of(value) == tuple(sizes) else self._op("aten.reshape.default", value, [*sizes])
+
+
+_VIEWS = frozenset(
+    f"aten.{name}"
+    for name in (
+        "select.int", "slice.Tensor", "unflatten.int", "diagonal.default", "unsqueeze.default", "t.default",
+        "expand.default", "permute.default", "reshape.default",
+    )
+)  # fmt: skip
+
+
+def _number(fraction: Fraction) -> float:
+    return float(fraction)

@@ -1,0 +1,84 @@
+"""Sum-product regions of a graph: what hangs together by operators that are polynomials."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from graphopt.algebra.polynomial import NoPolynomial, Polynomial, leaf
+from graphopt.algebra.reading import Known, read
+from graphopt.ir.graph import Graph, Node, Value
+from graphopt.ir.types import TensorType
+
+
+@dataclass(frozen=True)
+class Region:
+    """Nodes in order, and the polynomials of those whose results are needed outside: `roots`, over what
+    comes from outside and over one another's results."""
+
+    nodes: tuple[Node, ...]
+    roots: tuple[tuple[Node, Polynomial], ...]
+
+
+class Regions:
+    """The regions of one graph."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self._found: dict[str, Polynomial] = {}
+        self._parts: dict[str, tuple[Value, ...]] = {}
+        readable = {node.name for node in graph.nodes if self._read(node, self._as_it_is) is not None}
+        self._needed = set(graph.returned)
+        for node in graph.nodes:
+            if node.name not in readable:
+                self._needed.update(value.name for value in node.operands)
+        for node in graph.nodes:
+            if node.name in readable:
+                self._visit(node)
+
+    def __iter__(self) -> Iterator[Region]:
+        """Regions of more than one node, in the order of their last nodes."""
+        members: dict[str, set[str]] = {}
+        for node in self._graph.nodes:
+            if node.results and node.results[0].name in self._found:
+                name = node.results[0].name
+                mine = {name}
+                for value in self._parts[name]:
+                    if value.name in members and value.name not in self._needed:
+                        mine |= members[value.name]
+                for one in mine:
+                    members[one] = mine
+        done: set[int] = set()
+        for mine in members.values():
+            if id(mine) in done or len(mine) < 2:
+                continue
+            done.add(id(mine))
+            nodes = tuple(node for node in self._graph.nodes if node.results and node.results[0].name in mine)
+            roots = [(n, self._found[n.results[0].name]) for n in nodes if n.results[0].name in self._needed]
+            if roots:
+                yield Region(nodes, tuple(roots))
+
+    def _visit(self, node: Node) -> None:
+        """Reads a node; what it cannot see through is needed as it is."""
+        found = self._read(node, self._through)
+        if found is None:
+            found = self._read(node, self._as_it_is)
+            self._needed.update(value.name for value in node.operands)
+        assert found is not None
+        self._found[node.results[0].name] = found
+        self._parts[node.results[0].name] = node.operands
+
+    @staticmethod
+    def _read(node: Node, known: Known) -> Polynomial | None:
+        try:
+            return read(node, known)
+        except NoPolynomial:
+            return None
+
+    def _through(self, value: Value) -> Polynomial:
+        if value.name in self._found and value.name not in self._needed:
+            return self._found[value.name]
+        return self._as_it_is(value)
+
+    def _as_it_is(self, value: Value) -> Polynomial:
+        if not isinstance(value.type, TensorType):
+            raise NoPolynomial
+        return leaf(value, (int(size) for size in value.type.shape))

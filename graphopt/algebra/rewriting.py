@@ -1,0 +1,74 @@
+"""One region evaluated in another way: what it costs then, and the nodes that do it, each proven."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from graphopt.affine.operands import tensor_of
+from graphopt.algebra.certificate import Certificate, certificate
+from graphopt.algebra.emission import Emission
+from graphopt.algebra.fingerprint import Field
+from graphopt.algebra.pieces import Pieces
+from graphopt.algebra.polynomial import NoPolynomial, Polynomial, leaf
+from graphopt.algebra.pricing import Prices
+from graphopt.algebra.reading import read
+from graphopt.algebra.regions import Region
+from graphopt.algebra.search import Plan, Search
+from graphopt.draft import Draft
+from graphopt.ir.graph import Node, Value
+from graphopt.ir.types import TensorType
+
+_LONGEST = 3  # how far indices run in fingerprints that find what is equal; proofs look further
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Plans for the roots of a region, and what they take together."""
+
+    region: Region
+    plans: tuple[Plan, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Rewritten:
+    """A root's value in another way, the nodes that make it, and why it is the same."""
+
+    root: Node
+    value: Value
+    nodes: tuple[Node, ...]
+    certificate: Certificate
+
+
+def evaluation(region: Region, draft: Draft, fixed: Callable[[Value], bool]) -> Evaluation:
+    """The cheapest way that was found to evaluate a region."""
+    kind = tensor_of(region.roots[0][0].results[0])
+    assert kind is not None
+    leaves = {f.leaf for _, p in region.roots for term in p.terms for f in term.factors}
+    names = frozenset() if draft.gradients else frozenset(value.name for value in leaves if fixed(value))
+    search = Search(Pieces(Field(_LONGEST), names), Prices(draft.costs.profile, kind.dtype.itemsize))
+    plans = tuple(search.plan(p) for _, p in region.roots)
+    costs: dict[bytes, float] = {}
+    for plan in plans:
+        for key, seconds in plan.costs.items():
+            costs.setdefault(key, seconds)
+    return Evaluation(region, plans, sum(costs.values()))
+
+
+def rewritten(found: Evaluation, draft: Draft) -> Iterator[Rewritten]:
+    """The roots of a region, each in the place of its node. Raises NotEmitted, and NoPolynomial where the
+    new nodes cannot be proven."""
+    emission = Emission(draft)
+    known: dict[str, Polynomial] = {}
+
+    def read_back(value: Value) -> Polynomial:
+        if value.name in known:
+            return known[value.name]
+        if not isinstance(value.type, TensorType):
+            raise NoPolynomial
+        return leaf(value, (int(size) for size in value.type.shape))
+
+    for (root, p), plan in zip(found.region.roots, found.plans, strict=True):
+        value, nodes = emission.nodes(plan.piece, p, root)
+        for node in nodes:
+            known[node.results[0].name] = read(node, read_back)
+        yield Rewritten(root, value, nodes, certificate(p, read_back(value)))
