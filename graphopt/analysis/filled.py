@@ -54,8 +54,7 @@ class Filled:
                 return None
             if node.name in found:
                 continue
-            small = all(map(self._is_small, (*node.results, *node.operands)))
-            if not small or effect_of(node) is not Effect.NONE or any(node.regions):
+            if effect_of(node) is not Effect.NONE or not all(map(self._is_small, node.results)):
                 return None
             if any(self._memory.version(operand, node) for operand in node.operands):
                 return None
