@@ -23,10 +23,14 @@ class Filled:
         self._graph = graph
         self._memory = graph.analysis(Memory)
         self._found: dict[str, Lit | None] = {}
+        self._closed: set[str] = set()
+        for node in graph.nodes:
+            if self._is_closed(node):
+                self._closed.update(value.name for value in node.results)
 
     def number(self, value: Value, node: Node) -> Lit | None:
         """The number that each element of a tensor is when a node reads it; None where that is not known."""
-        if not self._is_small(value) or self._memory.version(value, node):
+        if value.name not in self._closed or self._memory.version(value, node):
             return None
         if value.name not in self._found:
             self._found[value.name] = self._number(value)
@@ -43,23 +47,25 @@ class Filled:
                     return None
         return _only_number(tensors[value.name])
 
+    def _is_closed(self, node: Node) -> bool:
+        """Whether a node reads nothing but what such nodes make, and only makes small tensors."""
+        return (
+            all(v.name in self._closed and not self._memory.version(v, node) for v in node.operands)
+            and effect_of(node) is Effect.NONE
+            and all(map(self._is_small, node.results))
+        )
+
     def _cone(self, value: Value) -> list[Node] | None:
-        """The nodes that lead to a value, in order; None where they read more than each other's results, or
-        do more than making small ones."""
+        """The nodes that lead to a value, in order; None where they are many."""
         found: dict[str, Node] = {}
         open_ = [value]
         while open_:
-            node = self._graph.producer.get(open_.pop().name)
-            if node is None or len(found) > MAX_NODES:
+            node = self._graph.producer[open_.pop().name]
+            if len(found) > MAX_NODES:
                 return None
-            if node.name in found:
-                continue
-            if effect_of(node) is not Effect.NONE or not all(map(self._is_small, node.results)):
-                return None
-            if any(self._memory.version(operand, node) for operand in node.operands):
-                return None
-            found[node.name] = node
-            open_.extend(node.operands)
+            if node.name not in found:
+                found[node.name] = node
+                open_.extend(node.operands)
         return sorted(found.values(), key=self._memory.position)
 
     def _is_small(self, value: Value) -> bool:
