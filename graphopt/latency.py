@@ -1,7 +1,8 @@
 """Which of two callables is faster, on a machine that others use too: interleaved pairs, and a verdict.
 
 Both are called in pairs, in random order, so that what slows the machine down meanwhile slows both
-down. What counts is the median of the ratios within pairs, which an outlier does not move, and its
+down. Some short calls are made, untimed, before those that are timed: what the other left in the caches is
+not their price. What counts is the median of the ratios within pairs, which an outlier does not move, and its
 bootstrap interval; where that holds no speed-up or slowdown, there is "no difference beyond noise".
 """
 
@@ -25,6 +26,8 @@ every pair alike (Mytkowicz et al., "Producing wrong data without doing anything
 _NARROW = 1.04  # upper by lower bound of an interval that is good enough: about ± 2 %
 _ENOUGH = 6  # pairs: the interval of fewer, from the smallest ratio to the largest, holds less than 95 %
 _SAMPLE = 3e-4  # seconds: hundreds of times what reading a clock takes
+_SHORT = 5e-3  # seconds: in a longer call it counts for little whose data the caches hold at its start
+_SETTLING = 5  # short calls until the caches hold their own data: 4 were seen to matter with 10 MB of weights
 _STABLE = 3  # samples in a row that are not faster than those before by 2 %
 _WARM_UP = 0.25  # of the budget, at most
 
@@ -145,14 +148,15 @@ def compare(
         both = (first, second)
         clock = clock or _clock(both, device)
         started = clock.wall()
-        warm_up, calls = _warm_up(both, clock, started + budget_s * _WARM_UP)
+        warm_up, calls, shortest = _warm_up(both, clock, started + budget_s * _WARM_UP)
+        settling = _SETTLING if shortest < _SHORT else 0
         order = random.Random(seed)
         times: list[tuple[float, float]] = []
         look, share, pair_s = pairs, 0.025, 0.0
         while True:
             while len(times) < look and not (times and clock.wall() + pair_s > started + budget_s):
                 began = clock.wall()
-                times.append(_pair(both, calls, clock, order.random() < 0.5))
+                times.append(_pair(both, calls, settling, clock, order.random() < 0.5))
                 pair_s = clock.wall() - began
             low, high = _interval([before / after for before, after in times], share)
             timing = Timing(
@@ -168,24 +172,31 @@ def compare(
 
 
 def _pair(
-    both: tuple[Callable[[], object], Callable[[], object]], calls: int, clock: Clock, swapped: bool
+    both: tuple[Callable[[], object], Callable[[], object]],
+    calls: int,
+    settling: int,
+    clock: Clock,
+    swapped: bool,
 ) -> tuple[float, float]:
     if swapped:
-        after = _timed(both[1], calls, clock)
-        return _timed(both[0], calls, clock), after
-    return _timed(both[0], calls, clock), _timed(both[1], calls, clock)
+        after = _timed(both[1], calls, clock, settling)
+        return _timed(both[0], calls, clock, settling), after
+    return _timed(both[0], calls, clock, settling), _timed(both[1], calls, clock, settling)
 
 
-def _timed(call: Callable[[], object], calls: int, clock: Clock) -> float:
-    """Seconds a call; never zero, however coarse the clock."""
+def _timed(call: Callable[[], object], calls: int, clock: Clock, settling: int = 0) -> float:
+    """Seconds a call, after some that do not count; never zero, however coarse the clock."""
+    for _ in repeat(None, settling):
+        call()
     started = clock.now()
     for _ in repeat(None, calls):
         call()
     return max(clock.now() - started, 1e-9) / calls
 
 
-def _warm_up(both: Sequence[Callable[[], object]], clock: Clock, until: float) -> tuple[int, int]:
-    """Calls both until they get no faster: the calls made of each, and how many make one sample."""
+def _warm_up(both: Sequence[Callable[[], object]], clock: Clock, until: float) -> tuple[int, int, float]:
+    """Calls both until they get no faster: the calls made of each, how many make one sample, and the
+    seconds that the shorter one takes."""
     calls, made, stable, best = 1, 0, 0, math.inf
     while stable < _STABLE:
         took = [_timed(call, calls, clock) for call in both]
@@ -196,7 +207,7 @@ def _warm_up(both: Sequence[Callable[[], object]], clock: Clock, until: float) -
             break
         if min(took) * calls < _SAMPLE:
             calls, stable = 2 * calls, 0
-    return made, calls
+    return made, calls, min(took)
 
 
 def _interval(ratios: list[float], share: float) -> tuple[float, float]:

@@ -136,6 +136,24 @@ def test_short_calls_are_timed_many_at_once() -> None:
     assert timing.seconds_before == pytest.approx(1e-6, rel=0.2)
 
 
+class Cached(Machine):
+    """A call that comes after another one takes longer by what it has to fetch anew."""
+
+    def work(self, name: str, seconds: float) -> Callable[[], None]:
+        def call() -> None:
+            self.seconds += seconds + (0 if self.order[-3:] == [name] * 3 else 2e-3)
+            self.order.append(name)
+
+        return call
+
+
+def test_a_short_call_does_not_pay_for_what_the_other_left_in_the_caches() -> None:
+    assert Cached(0).compare(1e-3, 2e-3).ratio == pytest.approx(0.5)
+    machine = Cached(0)
+    timing = machine.compare(0.01, 0.02)
+    assert timing.ratio < 0.6 and len(machine.order) == 2 * (timing.warm_up + timing.pairs)  # no call is lost
+
+
 def test_warm_up_goes_on_while_calls_get_faster() -> None:
     machine = Machine(0, noise=0)
     seconds = iter([1.0, 0.5, 0.25, 0.12, 0.06] + [0.02] * 10_000)

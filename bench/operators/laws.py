@@ -10,6 +10,7 @@ others; contiguous and strided, long enough for vectorised loops, and without di
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,8 @@ from typing import Any
 import torch
 
 from graphopt.ir import laws
-from graphopt.ir.laws import Form
+from graphopt.ir.laws import Form, is_number
+from graphopt.ir.literal import Lit
 from graphopt.ir.resolve import resolve
 
 _DTYPES = {
@@ -55,6 +57,15 @@ _CANDIDATES: tuple[tuple[Form, str, str, dict[str, float], str], ...] = (
       for name in ("bitwise_and.Scalar", "__and__.Scalar")),
     *((Form.COPY, f"aten.{name}", "self", {"other": 1}, "")
       for name in ("bitwise_and.Scalar", "__and__.Scalar")),
+    (Form.COPY, "aten.masked_fill.Scalar", "self", {"mask": 0}, "value"),
+    (Form.COPY, "aten.where.self", "self", {"condition": 1}, "other"),
+    (Form.COPY, "aten.where.ScalarOther", "self", {"condition": 1}, "other"),
+    (Form.COPY, "aten.where.self", "other", {"condition": 0}, "self"),
+    (Form.COPY, "aten.where.ScalarSelf", "other", {"condition": 0}, "self"),
+    *((Form.COPY, f"aten.{name}.Tensor", "self", {"other": number}, "")
+      for name in ("bitwise_and", "__and__", "bitwise_or", "__or__", "bitwise_xor", "__xor__")
+      for number in (0.0, 1, -1)),
+    (Form.COPY, "aten.logical_and.default", "self", {"other": 1}, ""),
     (Form.COPY, "aten.pow.Tensor_Scalar", "self", {"exponent": 1}, ""),
     (Form.COPY, "aten.clamp.default", "self", {}, ""),
     (Form.COPY, "aten.nan_to_num.default", "self", {}, ""),
@@ -145,6 +156,8 @@ def _equal(a: torch.Tensor, b: torch.Tensor) -> bool:
 def _free_values(name: str, x: torch.Tensor) -> list[Any]:
     """What a free parameter is tried with."""
     match name:
+        case "other" | "self":
+            return [x.flip(0) if x.dim() else x.clone(), -1.5, 2, float("nan")]
         case "condition":
             return [torch.arange(x.numel()).view(x.shape) % 2 == 0]
         case "dims":
@@ -178,15 +191,27 @@ def _casts(f: Any, free: str, x: torch.Tensor) -> Iterator[torch.Tensor]:
             yield f(x, **wanted, **device)
 
 
+def _literals(op: str, literals: dict[str, float], x: torch.Tensor) -> Iterator[dict[str, Any]]:
+    """What a law says literally: as numbers, and where an operator takes tensors, as such that are filled
+    with them, of like size and without dimensions, of the same and of other dtypes."""
+    plain = not x.is_floating_point() and "-0.0" not in map(str, literals.values())
+    yield {name: int(value) if plain else value for name, value in literals.items()}
+    kinds = {argument.name: str(argument.type) for argument in resolve(op)._schema.arguments}
+    if not literals or any(kinds[name] != "Tensor" for name in literals):
+        return
+    for dtype in (x.dtype, torch.bool, torch.uint8, torch.int64, torch.float32, torch.float64):
+        ones = {name: torch.full((1,), value).to(dtype) for name, value in literals.items()}
+        if all(is_number(Lit(one.item()), literals[name]) for name, one in ones.items()):
+            yield {name: one[0].expand(x.shape).clone() for name, one in ones.items()}
+            yield {name: one[0] for name, one in ones.items()}
+
+
 def _holds(
     form: Form, op: str, operands: str, literals: dict[str, float], free: str, dtype: torch.dtype
 ) -> bool:
     f, names, ran = resolve(op), operands.split(","), False
-    exact = {
-        n: int(v) if not dtype.is_floating_point and str(v) != "-0.0" else v for n, v in literals.items()
-    }
     for x in _shaped(_values(dtype)):
-        for given in _calls(free, x):
+        for exact, given in itertools.product(_literals(op, literals, x), _calls(free, x)):
             if form is Form.CAST:
                 ran = True
                 if not all(_equal(cast, x.to(cast.dtype)) for cast in _casts(f, free, x)):

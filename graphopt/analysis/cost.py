@@ -49,6 +49,8 @@ def hands_on(node: Node, sizes: Sizes = _ONES) -> bool:
         return effect is not Effect.WRITES
     if alias is Alias.FRESH or effect in (Effect.OPAQUE, Effect.WRITES) or not node.results:
         return False
+    if products(node, sizes):  # an einsum of square matrices
+        return False
     if any(operand.type == node.results[0].type for operand in node.operands):
         return True
     return node.op in _RESHAPES and viewable(node.operands[0], sizes.shape(node.results[0]), sizes)

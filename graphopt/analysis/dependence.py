@@ -1,7 +1,9 @@
 """What a value depends on: whether it is the same on every call until the model's state changes."""
 
+from graphopt.analysis.filled import Filled
 from graphopt.analysis.memory import Memory
 from graphopt.ir.graph import Argument, Graph, Node, Value
+from graphopt.ir.literal import Lit
 from graphopt.ir.ops import Effect, effect_of
 from graphopt.ir.types import SymType, TensorType
 
@@ -44,6 +46,11 @@ class Dependence:
             if node.name not in names:
                 found.update((v.name, v) for v in node.operands if v.name in made)
         return found
+
+    def number(self, value: Value, node: Node) -> Lit | None:
+        """The number that fills a tensor when a node reads it, where the tensor depends on nothing at all;
+        None where it does, or holds several, or that is not known."""
+        return self._graph.analysis(Filled).number(value, node)
 
     def may_be_kept(self, value: Value) -> bool:
         """Whether a derived tensor can be the same object on the next call: it has memory of its own, which

@@ -5,17 +5,18 @@ that the table knows to read no element is covered, and none by its name.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
-from graphopt.ir.graph import Arg, Graph, Node, Sequence, Slice, Value
+from graphopt.ir.graph import Arg, Constant, Graph, Node, Sequence, Slice, State, Value
 from graphopt.ir.literal import Lit
 from graphopt.ir.ops import Alias, Effect, effect_of, lookup
 from graphopt.ir.regions import key_of
 from graphopt.ir.resolve import resolve
-from graphopt.ir.types import TensorType, Type
+from graphopt.ir.types import TensorType, Type, contiguous_strides
 
 # Where a root is taken to start in its memory, in bytes: a caller may pass any part of any memory, so what
 # as_strided shows by a position in the memory must not seem to be a part of the root.
@@ -67,6 +68,8 @@ class Views:
         self._found: dict[str, Geometry] = {}
         self.same_object: dict[str, Value] = {}
         self._fresh: dict[str, Type] = {}
+        self._sharing: dict[str, tuple[Value, ...]] = {}
+        self._owned = {e.value.name for e in graph.inputs if isinstance(e.source, State | Constant)}
         self._calls: dict[object, tuple[_Shown | None, ...]] = {}
         for node in graph.nodes:
             if lookup(node.op).alias is Alias.FRESH:
@@ -76,7 +79,12 @@ class Views:
 
     def follows(self, value: Value) -> bool:
         """Whether it is known what memory a node's result shows: an operand's, or new."""
-        return value.name in self._found or value.name in self._fresh
+        return value.name in self._sharing or value.name in self._fresh
+
+    def sharing(self, value: Value) -> tuple[Value, ...] | None:
+        """The operands whose memory a result of an operator that may return a view shows: none where it is
+        new. None where that is not known."""
+        return self._sharing.get(value.name)
 
     def shows(self, value: Value, operand: Value) -> bool:
         """Whether it is known that a value shows the memory that another one shows."""
@@ -111,14 +119,21 @@ class Views:
             if shown is None:
                 return
             known[value.name] = shown
-        key = _call(node, known)
+        # State lies as declared; what a kernel makes may not, if its meta kernel errs, nor what is passed
+        # to an exported program, which does not look.
+        certain = all(shown.root in self._owned for shown in known.values())
+        key = certain, _call(node, known)
         if key not in self._calls:
-            self._calls[key] = _shown(node, known)
+            self._calls[key] = _shown(node, known, certain)
         given = list({value.name: value for value in node.operands}.values())
         for value, seen in zip(node.results, self._calls[key], strict=True):
             if seen is None:
                 continue
+            if seen.window is None:
+                self._sharing[value.name] = ()
+                continue
             operand = given[seen.operand]
+            self._sharing[value.name] = (operand,)
             self._found[value.name] = replace(seen.window, root=known[operand.name].root)
             if seen.is_operand:
                 self.same_object[value.name] = operand
@@ -126,11 +141,15 @@ class Views:
 
 @dataclass(frozen=True, slots=True)
 class _Shown:
-    """What one result shows: a window on the memory of the operand of a number, or that very object."""
+    """What one result shows: a window on the memory of the operand of a number, or that very object; or,
+    without a window, new memory."""
 
     operand: int
-    window: Geometry
+    window: Geometry | None
     is_operand: bool
+
+
+_NEW = _Shown(-1, None, False)
 
 
 def _call(node: Node, known: dict[str, Geometry]) -> object:
@@ -151,8 +170,9 @@ def _call(node: Node, known: dict[str, Geometry]) -> object:
     )
 
 
-def _shown(node: Node, known: dict[str, Geometry]) -> tuple[_Shown | None, ...]:
-    """What each result shows of the operands, found by running the node on meta tensors."""
+def _shown(node: Node, known: dict[str, Geometry], certain: bool) -> tuple[_Shown | None, ...]:
+    """What each result shows of the operands, found by running the node on meta tensors. `certain`: the
+    operands are known to lie in their memory as declared."""
     nothing = (None,) * len(node.results)
     tensors = {name: window.tensor() for name, window in known.items()}
     devices = {window.device for window in known.values()}
@@ -160,19 +180,63 @@ def _shown(node: Node, known: dict[str, Geometry]) -> tuple[_Shown | None, ...]:
     if len(results) != len(node.results):
         return nothing
     found = [_relation(result, tensors) for result in results]
-    if lookup(node.op).alias is Alias.MAY:
+    may = lookup(node.op).alias is Alias.MAY
+    if may and not _is_composite(node):
+        return nothing
+    if may:
         # resolve_conj hands back what is not lazily conjugated, and copies what is: an argument may be.
         for lazy in map(_conjugated, tensors.values()), map(_negated, tensors.values()):
             others = dict(zip(tensors, lazy, strict=True))
             if [_relation(result, others) for result in _run(node, others, devices)] != found:
                 return nothing
+    new = _apart(results, tensors) if may else set()
+    for others in () if certain else _laid_out(known):
+        new &= _apart(_run(node, others, devices), others)
     windows, seen = list(known.values()), list[_Shown | None](nothing)
     for i, (result, (handed_back, shows)) in enumerate(zip(results, found, strict=True)):
         if shows is not None:
             window = windows[shows].seen(result)
             if window.type == node.results[i].type:
                 seen[i] = _Shown(shows, replace(window, root=""), handed_back is not None)
+        elif i in new and _is_as_declared(result, node.results[i]):
+            seen[i] = _NEW
     return tuple(seen)
+
+
+def _is_composite(node: Node) -> bool:
+    """Whether an operator is written in others, alike for all devices. Where a device has a kernel of its
+    own, that may copy what the meta kernel gives a view of: channel_shuffle in one group."""
+    has_kernel = getattr(resolve(node.op), "has_kernel_for_dispatch_key", None)
+    return has_kernel is not None and has_kernel(torch._C.DispatchKey.CompositeImplicitAutograd)
+
+
+def _apart(results: tuple[torch.Tensor, ...], tensors: dict[str, torch.Tensor]) -> set[int]:
+    """The numbers of the results whose memory no operand and no other result shows."""
+    memories = [one.untyped_storage()._cdata for one in (*results, *tensors.values())]
+    return {i for i in range(len(results)) if memories.count(memories[i]) == 1}
+
+
+def _is_as_declared(result: torch.Tensor, value: Value) -> bool:
+    kind = value.type
+    shown = (result.dtype, tuple(result.shape), result.stride())
+    return isinstance(kind, TensorType) and shown == (kind.dtype, kind.shape, kind.strides)
+
+
+def _laid_out(known: dict[str, Geometry]) -> Iterator[dict[str, torch.Tensor]]:
+    """The operands in other orders of memory: rows first, and channels last."""
+
+    def channels_last(dims: range) -> tuple[int, ...]:
+        return (*dims[:1], *dims[2:], *dims[1:2])
+
+    def strides(shape: tuple[int, ...], order: tuple[int, ...]) -> tuple[int, ...]:
+        dense = contiguous_strides(tuple(shape[i] for i in order))
+        return tuple(dense[order.index(i)] for i in range(len(shape)))
+
+    for order_of in (tuple, channels_last):
+        yield {
+            name: replace(shown, strides=strides(shown.shape, order_of(range(len(shown.shape))))).tensor()
+            for name, shown in known.items()
+        }
 
 
 def _conjugated(tensor: torch.Tensor) -> torch.Tensor:

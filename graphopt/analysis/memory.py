@@ -2,11 +2,15 @@
 
 Values fall into classes: two values of one class may share storage, two of different classes never do.
 All arguments, state and constants are one class, since a caller may pass views of anything. A write
-gives its class a new version; a value read at two versions is two different values.
+gives its class a new version; a value read at two versions is two different values. Of an operator that
+may return a view, `Views` knows whether it does where sizes are static; else it is taken to.
 """
 
 from bisect import bisect_left
+from functools import cached_property
 
+from graphopt.analysis.geometry import Views
+from graphopt.analysis.objects import Objects
 from graphopt.analysis.partition import Partition
 from graphopt.ir.graph import Arg, Graph, Node, Value, values_in
 from graphopt.ir.ops import Alias, Effect, Op, effect_of, lookup
@@ -34,9 +38,11 @@ class Memory:
         inputs = [entry.value for entry in graph.inputs]
         for value in inputs:
             self._classes.unite(value.name, inputs[0].name)
-        written: list[tuple[int, Value]] = []
-        for i, node in enumerate(graph.nodes):
-            written += [(i, value) for value in self._visit(node)]
+        written = [(i, value) for i, node in enumerate(graph.nodes) for value in self._written_by(node)]
+        self._shown: dict[str, tuple[Value, ...]] = {}
+        for node in graph.nodes:
+            if lookup(node.op).alias is not Alias.FRESH:
+                self._unite(node)
         for i, value in written:
             self._written.setdefault(self._classes.find(value.name), []).append(i)
         self._escaping = self._find_escaping()
@@ -105,15 +111,11 @@ class Memory:
     def _writes(self, value: Value) -> list[int]:
         return self._written.get(self._classes.find(value.name), []) if _has_storage(value) else []
 
-    def _visit(self, node: Node) -> list[Value]:
-        """Unites what a node makes share storage; returns the operands that it may write."""
-        operands = [value for value in node.operands if _has_storage(value)]
+    def _written_by(self, node: Node) -> list[Value]:
+        """The operands that a node may write; notes those that it may give another shape."""
         effect, op = effect_of(node), lookup(node.op)
-        if op.alias is not Alias.FRESH:
-            together = [*operands, *node.results]
-            for value in together:
-                self._classes.unite(value.name, together[0].name)
         if effect is Effect.OPAQUE:
+            operands = list(filter(_has_storage, node.operands))
             self._reshaped.update(value.name for value in operands)
             return operands
         written = written_operands(node, op) if effect is Effect.WRITES else []
@@ -121,13 +123,45 @@ class Memory:
         self._reshaped.update(value.name for value in written if value.type not in made)
         return written
 
+    def _unite(self, node: Node) -> None:
+        """Puts what a node makes into the classes of what it may show."""
+        shown = self._sharing(node)
+        if shown is None:
+            operands = tuple(filter(_has_storage, node.operands))
+            shown = (operands,) * len(node.results)
+            together = (*operands, *node.results)
+            for value in together:
+                self._classes.unite(value.name, together[0].name)
+        for result, sources in zip(node.results, shown, strict=True):
+            self._shown[result.name] = sources
+            for value in sources:
+                self._classes.unite(result.name, value.name)
+
+    def _sharing(self, node: Node) -> tuple[tuple[Value, ...], ...] | None:
+        """The operands whose memory each result shows; None where that is not known for all. Of one that may
+        have been given another shape, its type does not tell."""
+        if self._reshaped:
+            objects = self.graph.analysis(Objects)
+            if any(objects.of(value.name) in self._unshaped for value in node.operands):
+                return None
+        views = self.graph.analysis(Views)
+        found = tuple(sources for v in node.results if (sources := views.sharing(v)) is not None)
+        return found if len(found) == len(node.results) else None
+
+    @cached_property
+    def _unshaped(self) -> set[str]:
+        """The objects that a node may give another shape or memory."""
+        return set(map(self.graph.analysis(Objects).of, self._reshaped))
+
     def _find_escaping(self) -> set[str]:
         """Outputs, and backwards everything that may share storage with one through the nodes between."""
         found = {value.name for output in self.graph.outputs for value in values_in(output)}
         for node in reversed(self.graph.nodes):
-            passes_on = any(result.name in found for result in node.results)
-            if effect_of(node) is Effect.OPAQUE or (passes_on and lookup(node.op).alias is not Alias.FRESH):
+            if effect_of(node) is Effect.OPAQUE:
                 found.update(value.name for value in node.operands)
+            for result in node.results:
+                if result.name in found:
+                    found.update(value.name for value in self._shown.get(result.name, ()))
         return found
 
 

@@ -17,6 +17,7 @@ LINES = {
     "%r: f32[6] = aten.reshape.default(%t, [6])": Cost(6, 4 * 12),
     "%r: f32[2, 3] = aten.add_.Tensor(%x, %x)": Cost(6, 4 * 18),
     "%r: f32[2, 3] = aten.dropout.default(%x, 0.5, False)": Cost(0, 0),
+    '%r: f32[3, 3] = aten.einsum.default("ab,bc->ac", [%q, %q])': Cost(2 * 27, 4 * 27),
 }
 
 
@@ -24,6 +25,7 @@ LINES = {
 def test_a_node_costs(line: str) -> None:
     graph = parse_graph(
         f"graph {{ %x: f32[2, 3] = argument 0 %t: f32[3, 2]{{1, 3}} = argument 1 %w: f32[5, 3] = argument 2 "
+        f"%q: f32[3, 3] = argument 3 "
         f"{line} return %r }}"
     )
     assert node_cost(graph.nodes[0]) == LINES[line]

@@ -45,6 +45,11 @@ def views(lines: str) -> tuple[Views, dict[str, Value]]:
         ('%a: f32[2, 4] = aten.view.default(%x, [2, mapping("k": 4)])', "a"),
         ("a: (%a: f32[2, 4]) = aten.split.Tensor(%x, 1)", "a"),  # of a result too few
         ("%a: c64[3] = aten.resolve_conj.default(%z)", "a"),
+        (
+            "%t: i64[1, 2, 4] = aten.full.default([1, 2, 4], 1) "  # copies, but where there is no memory
+            "%a: i64[1, 2, 4] = aten.channel_shuffle.default(%t, 1)",
+            "a",
+        ),
         ("%a: f32[2, 4] = aten.resolve_neg.default(%x)", "a"),
     ],
 )
@@ -83,7 +88,7 @@ def test_what_an_operator_makes_or_shows_is_followed() -> None:
         %c: f32[2, 4] = aten.add_.Tensor(%y, 1)
         %g: f64[2, 4] = aten.to.dtype(%y, torch.float64)"""
     )
-    assert [name for name in "xyabcg" if found.follows(value[name])] == ["y", "a"]
+    assert [name for name in "xyabcg" if found.follows(value[name])] == ["y", "a", "g"]
 
 
 @pytest.mark.parametrize(

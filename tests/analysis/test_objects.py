@@ -14,7 +14,7 @@ from graphopt.ir.text import parse_graph
         ("%b: f32[2] = aten.clone.default(%a)", False),
         ("%b: f32[2] = aten.contiguous.default(%a)", True),  # hands it back
         ("%b: f32[2] = aten.to.dtype(%a, torch.float32)", True),
-        ("%b: f64[2] = aten.to.dtype(%a, torch.float64)", True),  # not followed: it may be
+        ("%b: f64[2] = aten.to.dtype(%a, torch.float64)", False),
         ("%b: f32[<s0>] = aten.reshape.default(%a, [%n])", True),
         ("%b: f32[2] = aten.add_.Tensor(%a, 1)", True),
         ("%b: f32[2] = aten.add.out(%x, %x, out=%a)", True),

@@ -27,6 +27,30 @@ def test_a_product_of_parameters_is_kept_but_where_a_gradient_flows(gradients: b
     assert [node.name for step in outcome.steps for node in step.spared] == ([] if gradients else ["m"])
 
 
+def _einsum(equation: str, operands: str, laid: str = "", kept: str = "", write: str = "") -> str:
+    return f"""
+graph {{
+  %x: f32[4, 256] = argument 0
+  %w: f32[256, 256] = param "w"
+  %v: f32[256, 256] = param "v"
+  %m: f32[256, 256]{laid}{kept} = aten.einsum.default("{equation}", {operands})
+  {write}
+  %y: f32[4, 256] = aten.mm.default(%x, %m)
+  return %y
+}}"""
+
+
+def test_an_operator_that_may_return_a_view_is_kept_where_it_makes_new_memory() -> None:
+    before = _einsum("ab,bc->ac", "[%w, %v]")
+    check_pass(DerivedParameter(), before, _einsum("ab,bc->ac", "[%w, %v]", kept=" kept"))
+
+
+def test_an_operator_that_may_return_a_view_is_not_kept_where_it_does_or_its_result_is_written() -> None:
+    check_pass(DerivedParameter(), _einsum("ab->ba", "[%w]", laid="{1, 256}"))
+    write = "%n: f32[256, 256] = aten.add_.Tensor(%m, 1)"
+    check_pass(DerivedParameter(), _einsum("ab,bc->ac", "[%w, %v]", write=write))
+
+
 def test_integers_of_constants_and_sizes_are_kept_even_where_gradients_are_wanted() -> None:
     check_pass(
         DerivedParameter(),

@@ -64,6 +64,68 @@ def test_what_may_change_a_bit_stays(dtype: str, operation: str) -> None:
     )
 
 
+FILLED = """%one: f32[5] = aten.ones.default([5])
+%yes: b8[5] = aten.ones.default([5], dtype=torch.bool)
+%no: b8[5] = aten.logical_not.default(%yes)
+%zero: f32[] = aten.zeros.default([])
+%zeros: f32[5] = aten.zeros.default([5])
+%below: f32[5] = aten.neg.default(%zeros)
+"""
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        "aten.mul.Tensor(%x, %one)",
+        "aten.div.Tensor(%x, %one)",
+        "aten.sub.Tensor(%x, %zero)",
+        "aten.add.Tensor(%x, %below)",
+        "aten.masked_fill.Scalar(%x, %no, -3.4e38)",
+        "aten.where.self(%yes, %x, %y)",
+        "aten.where.self(%no, %y, %x)",
+        "aten.where.ScalarOther(%yes, %x, 2.0)",
+    ],
+)
+def test_a_tensor_filled_with_one_number_is_that_number(operation: str) -> None:
+    body = f"%a: f32[5] = {operation}\n%b: f32[5] = aten.flip.default(%a, [0])\nreturn %b"
+    fires(
+        "%x: f32[5] = argument 0; %y: f32[5] = argument 1",
+        FILLED + body,
+        FILLED + "%b: f32[5] = aten.flip.default(%x, [0])\nreturn %b",
+    )
+
+
+@pytest.mark.parametrize(
+    ("operation", "dtype"),
+    [
+        ("aten.mul.Tensor(%x, %zero)", "f32[5]"),
+        ("aten.add.Tensor(%x, %zero)", "f32[5]"),  # −0 + 0 = +0
+        ("aten.mul.Tensor(%x, %double)", "f64[5]"),
+        ("aten.mul.Tensor(%x, %more)", "f32[2, 5]"),
+        ("aten.masked_fill.Scalar(%x, %yes, 0)", "f32[5]"),
+        ("aten.masked_fill.Scalar(%x, %m, 0)", "f32[5]"),
+        ("aten.where.self(%m, %x, %y)", "f32[5]"),
+        ("aten.where.self(%yes, %zero, %x)", "f32[5]"),
+    ],
+)
+def test_a_tensor_filled_with_another_number_or_of_another_type_stays(operation: str, dtype: str) -> None:
+    others = """%double: f64[5] = aten.ones.default([5], dtype=torch.float64)
+%more: f32[2, 5] = aten.ones.default([2, 5])
+"""
+    body = f"%a: {dtype} = {operation}\n%b: {dtype} = aten.flip.default(%a, [0])\nreturn %b"
+    inputs = "%x: f32[5] = argument 0; %y: f32[5] = argument 1; %m: b8[5] = argument 2"
+    refuses(inputs, FILLED + others + body)
+
+
+def test_a_mask_that_was_written_is_read_as_it_is_by_then() -> None:
+    body = """%one: f32[5] = aten.ones.default([5])
+        %w: f32[5] = aten.mul_.Tensor(%one, 2)
+        %a: f32[5] = aten.mul.Tensor(%x, %one)
+        %b: f32[5] = aten.flip.default(%a, [0])
+        return %b"""
+    refuses("%x: f32[5] = argument 0", body)
+
+
 def test_integer_division_by_one_makes_floats_and_stays() -> None:
     refuses("%x: i64[5] = argument 0",
             "%a: f32[5] = aten.div.Tensor(%x, 1)\n%b: f32[5] = aten.neg.default(%a)\nreturn %b")  # fmt: skip
