@@ -1,5 +1,6 @@
 """Pieces as nodes: each as the operator that does it fastest."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -9,10 +10,11 @@ import torch
 from graphopt.affine.operands import shape_of
 from graphopt.algebra.pieces import Piece, Product, Read, Reduced, Total
 from graphopt.algebra.polynomial import Access, Factor, Index, Polynomial
+from graphopt.algebra.pricing import LONGEST_DOT
 from graphopt.builder import Builder, Operand
 from graphopt.draft import Draft
 from graphopt.ir.graph import Node, Value
-from graphopt.ir.types import TensorType, contiguous_strides
+from graphopt.ir.types import TensorType
 
 
 class NotEmitted(Exception):
@@ -27,6 +29,26 @@ class Laid:
     order: tuple[Index, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """`value` takes a node's place; it holds what `dense` does, whatever its strides."""
+
+    value: Value
+    dense: Value
+    nodes: tuple[Node, ...]
+
+
+def slowest_first(kind: TensorType) -> list[int]:
+    """The dimensions by their strides."""
+    strides = [int(stride) for stride in kind.strides or ()]
+    return sorted(range(len(strides)), key=lambda i: (-strides[i], i))
+
+
+def span_of(kind: TensorType) -> int:
+    """How many elements of memory a static tensor reaches over."""
+    return 1 + sum((int(n) - 1) * int(step) for n, step in zip(kind.shape, kind.strides or (), strict=True))
+
+
 class Emission:
     """Makes the nodes of pieces, each once."""
 
@@ -37,39 +59,47 @@ class Emission:
         self._producers: dict[str, Node] = {}
         self._given_out: set[str] = set()
 
-    def nodes(self, piece: Piece, p: Polynomial, like: Node) -> tuple[Value, tuple[Node, ...]]:
-        """A value in the place of a node's result, which is a polynomial that the piece evaluates, and the
-        nodes that make it, but for those that were made before. Raises NotEmitted."""
+    def nodes(self, piece: Piece, p: Polynomial, like: Node) -> Made:
+        """A value in the place of a node's result, which is a polynomial that the piece evaluates. Raises
+        NotEmitted."""
         kind = like.results[0].type
         assert isinstance(kind, TensorType)
         self._build = Builder(self._draft, like)
-        value = self._result(piece, p, kind)
-        return value, tuple(self._build.nodes)
+        dense = self._dense(piece, p, kind)
+        value = self._relaid(dense, kind)
+        return Made(value, dense, tuple(self._build.nodes))
 
-    def _result(self, piece: Piece, p: Polynomial, kind: TensorType) -> Value:
-        """What a piece gives, laid out as the type says."""
+    def _dense(self, piece: Piece, p: Polynomial, kind: TensorType) -> Value:
+        """What a piece gives, on memory of its own that it fills, dimensions in the order of the type's."""
         laid = self._laid(piece)
         value, order = laid.value, list(laid.order)
         for index in p.free:
             if index not in order:  # it is the same all along
                 value = self._op("aten.unsqueeze.default", value, len(order))
-                sizes = [*shape_of(value)[:-1], index.size]
-                value = self._op("aten.expand.default", value, sizes)
+                value = self._op("aten.expand.default", value, [*shape_of(value)[:-1], index.size])
                 order.append(index)
-        shape, strides = [int(size) for size in kind.shape], kind.strides
-        assert strides is not None
-        # The slowest dimension first: what is dense in this order lies as it has to.
-        slow = sorted(range(len(shape)), key=lambda i: (-int(strides[i]), i))
+        shape = [int(size) for size in kind.shape]
+        slow = slowest_first(kind)
         value = self._permuted(value, order, [index for i in slow for index in p.dims[i]])
         value = self._reshaped(value, [shape[i] for i in slow])
         assert isinstance(value.type, TensorType)
-        if value.type.strides != contiguous_strides(value.type.shape) or self._is_handed_on(value):
+        if not value.type.is_contiguous or self._is_handed_on(value):
             value = self._op("aten.clone.default", value, memory_format=torch.contiguous_format)
         if slow != sorted(slow):
             value = self._op("aten.permute.default", value, [slow.index(i) for i in range(len(shape))])
-        if value.type != kind:
-            raise NotEmitted
         return value
+
+    def _relaid(self, dense: Value, kind: TensorType) -> Value:
+        """The same with the strides of a type, as of a part of larger memory."""
+        if dense.type == kind:
+            return dense
+        size, stride = [int(n) for n in kind.shape], [int(n) for n in kind.strides or ()]
+        span = span_of(kind)
+        if span == math.prod(size):  # only dimensions of size 1 stride otherwise
+            return self._op("aten.as_strided.default", dense, size, stride, 0)
+        memory = self._op("aten.zeros.default", [span], dtype=kind.dtype, device=kind.device)
+        memory = self._op("aten.as_strided_scatter.default", memory, dense, size, stride, 0)
+        return self._op("aten.as_strided.default", memory, size, stride, 0)
 
     def _op(self, op: str, *args: Operand, **kwargs: Operand) -> Value:
         value = self._build(op, *args, **kwargs)
@@ -157,9 +187,15 @@ class Emission:
         elif columns:
             value = self._op("aten.mv.default", self._grouped(b, columns, inner), self._grouped(a, inner))
         else:
-            value = self._op("aten.dot.default", self._grouped(a, inner), self._grouped(b, inner))
+            value = self._dot(self._grouped(a, inner), self._grouped(b, inner))
         order = (*batch, *rows, *columns)
         return self._scaled(Laid(self._reshaped(value, [i.size for i in order]), order), by)
+
+    def _dot(self, a: Value, b: Value) -> Value:
+        """A long sum pairwise: a running one loses more digits the longer it is."""
+        if shape_of(a)[0] <= LONGEST_DOT:
+            return self._op("aten.dot.default", a, b)
+        return self._op("aten.sum.default", self._op("aten.mul.Tensor", a, b))
 
     def _grouped(self, laid: Laid, *groups: Iterable[Index]) -> Value:
         """With one dimension for each group of indices."""

@@ -30,6 +30,11 @@ class Field:
         """How far an index runs here."""
         return min(index.size, self._longest)
 
+    def ones(self) -> Numbers:
+        """The number 1."""
+        made: Numbers = np.ones(tuple[int, ...](), dtype=np.int64)
+        return made
+
     def element(self, factor: Factor, order: Sequence[Index]) -> Numbers:
         """A factor as a tensor with a dimension for each index."""
         leaf = self._leaves.setdefault(factor.leaf.name, len(self._leaves))

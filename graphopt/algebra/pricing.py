@@ -8,6 +8,9 @@ from graphopt.algebra.polynomial import Index
 from graphopt.analysis.keeping import price
 from graphopt.profile import Profile
 
+LONGEST_DOT = 4096
+"""Elements of the longest running sum; longer ones are taken pairwise."""
+
 
 class Prices:
     """Seconds on one machine, for elements of some bytes."""
@@ -44,10 +47,16 @@ class Prices:
         if inner == 1:
             elements = _size(left) + _size(right) + batch * rows * columns
             return seconds + self._at("pointwise", elements * self._itemsize)
+        if batch == rows == columns == 1 and inner > LONGEST_DOT:
+            return seconds + self._at("pointwise", 3 * inner * self._itemsize) + self._at("reduce", 1, inner)
         views = 2 * self._at("view")
         if batch == 1:
             return seconds + views + self._at("linear", rows, columns, inner)
         return seconds + views + self._at("bmm", batch, rows, columns, inner)
+
+    def relaid(self, elements: int, span: int) -> float:
+        """To lay a result out as a part of larger memory that reaches over `span` elements."""
+        return 0.0 if span == elements else self._at("pointwise", 4 * span * self._itemsize)
 
     def _at(self, table: str, *sizes: float) -> float:
         key = (table, *sizes)

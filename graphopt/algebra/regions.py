@@ -35,7 +35,7 @@ class Regions:
                 self._visit(node)
 
     def __iter__(self) -> Iterator[Region]:
-        """Regions of more than one node, in the order of their last nodes."""
+        """Regions where there may be a choice, in the order of their last nodes."""
         members: dict[str, set[str]] = {}
         for node in self._graph.nodes:
             if node.results and node.results[0].name in self._found:
@@ -48,12 +48,12 @@ class Regions:
                     members[one] = mine
         done: set[int] = set()
         for mine in members.values():
-            if id(mine) in done or len(mine) < 2:
+            if id(mine) in done:
                 continue
             done.add(id(mine))
             nodes = tuple(node for node in self._graph.nodes if node.results and node.results[0].name in mine)
             roots = [(n, self._found[n.results[0].name]) for n in nodes if n.results[0].name in self._needed]
-            if roots:
+            if roots and (len(nodes) > 1 or any(len(t.factors) > 2 for _, p in roots for t in p.terms)):
                 yield Region(nodes, tuple(roots))
 
     def _visit(self, node: Node) -> None:

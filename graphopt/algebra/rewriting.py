@@ -1,11 +1,12 @@
 """One region evaluated in another way: what it costs then, and the nodes that do it, each proven."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from graphopt.affine.operands import tensor_of
 from graphopt.algebra.certificate import Certificate, certificate
-from graphopt.algebra.emission import Emission
+from graphopt.algebra.emission import Emission, span_of
 from graphopt.algebra.fingerprint import Field
 from graphopt.algebra.pieces import Pieces
 from graphopt.algebra.polynomial import NoPolynomial, Polynomial, leaf
@@ -45,13 +46,16 @@ def evaluation(region: Region, draft: Draft, fixed: Callable[[Value], bool]) -> 
     assert kind is not None
     leaves = {f.leaf for _, p in region.roots for term in p.terms for f in term.factors}
     names = frozenset() if draft.gradients else frozenset(value.name for value in leaves if fixed(value))
-    search = Search(Pieces(Field(_LONGEST), names), Prices(draft.costs.profile, kind.dtype.itemsize))
+    prices = Prices(draft.costs.profile, kind.dtype.itemsize)
+    search = Search(Pieces(Field(_LONGEST), names), prices)
     plans = tuple(search.plan(p) for _, p in region.roots)
     costs: dict[bytes, float] = {}
     for plan in plans:
         for key, seconds in plan.costs.items():
             costs.setdefault(key, seconds)
-    return Evaluation(region, plans, sum(costs.values()))
+    kinds = [kind for root, _ in region.roots if (kind := tensor_of(root.results[0])) is not None]
+    layout = sum(prices.relaid(math.prod(map(int, kind.shape)), span_of(kind)) for kind in kinds)
+    return Evaluation(region, plans, sum(costs.values()) + layout)
 
 
 def rewritten(found: Evaluation, draft: Draft) -> Iterator[Rewritten]:
@@ -68,7 +72,8 @@ def rewritten(found: Evaluation, draft: Draft) -> Iterator[Rewritten]:
         return leaf(value, (int(size) for size in value.type.shape))
 
     for (root, p), plan in zip(found.region.roots, found.plans, strict=True):
-        value, nodes = emission.nodes(plan.piece, p, root)
-        for node in nodes:
-            known[node.results[0].name] = read(node, read_back)
-        yield Rewritten(root, value, nodes, certificate(p, read_back(value)))
+        made = emission.nodes(plan.piece, p, root)
+        for node in made.nodes:
+            if made.dense.name not in known:
+                known[node.results[0].name] = read(node, read_back)
+        yield Rewritten(root, made.value, made.nodes, certificate(p, read_back(made.dense)))

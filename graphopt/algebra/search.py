@@ -106,9 +106,13 @@ class Search:
             names = dict(zip(summand.plans[place].piece.indices, common.piece.indices, strict=True))
             others = [plan for i, plan in enumerate(summand.plans) if i != place]
             rest.append(Summand(summand.coefficient, tuple(_renamed(plan, names) for plan in others)))
-        inner = self._evaluated(rest, free | frozenset(common.piece.indices), depth - 1)
+        if not any(summand.plans for summand in rest):
+            taken = Summand(sum((one.coefficient for one in rest), Fraction(0)), (common,))
+        else:
+            inner = self._evaluated(rest, free | frozenset(common.piece.indices), depth - 1)
+            taken = Summand(Fraction(1), (common, inner))
         left = [summand for number, summand in enumerate(summands) if number not in members]
-        return [Summand(Fraction(1), (common, inner)), *left]
+        return [taken, *left]
 
 
 def _role(piece: Piece, free: Iterable[Index]) -> object:

@@ -32,7 +32,9 @@ PROGRAMS: dict[str, tuple[Callable[..., torch.Tensor], tuple[tuple[int, ...], ..
     "linear": (lambda x, w, b: torch.nn.functional.linear(x, w, b), (X, (5, 4), (5,))),
     "linear without bias": (lambda x, w: torch.nn.functional.linear(x, w), (X, (5, 4))),
     "linear with a vector": (lambda x, w: torch.nn.functional.linear(x, w), (X, V)),
-    "bilinear": (lambda a, b, w, c: torch.nn.functional.bilinear(a, b, w, c), ((2, 3), (2, 4), (5, 3, 4), (5,))),
+    "bilinear": (
+        lambda a, b, w, c: torch.nn.functional.bilinear(a, b, w, c), ((2, 3), (2, 4), (5, 3, 4), (5,)),
+    ),
     "addmm": (lambda c, a, b: torch.addmm(c, a, b, beta=2, alpha=3), ((5,), A, B)),
     "addmv": (lambda c, a, b: torch.addmv(c, a, b, beta=0.5), (W, A, V)),
     "addr": (lambda c, a, b: torch.addr(c, a, b, alpha=2), ((4, 3), V, W)),
