@@ -19,7 +19,7 @@ from graphopt.ir.graph import Argument, Constant, Graph, State
 from graphopt.pipeline import Outcome, run_passes
 from graphopt.profile import Profile, default
 from graphopt.serving import Policy, Serving
-from graphopt.verify.comparison import Served, Verdict
+from graphopt.verify.comparison import Verdict
 from graphopt.verify.rounding import excess_error, gradient_excess, reference_bytes
 from graphopt.verify.verifier import EXAMPLE, Check, Verification, Verifier, first_bad, weakest
 
@@ -87,7 +87,7 @@ def rewrite(
         guilty = None
         if failed is not None and len(rolled_back) < MAX_ROLLED_BACK:
             progress(f"bisect: {failed.name}")
-            guilty = _guilty(judge, program, outcomes, failed)
+            guilty = _guilty(judge, program, outcomes[judge.gradients(made, failed)], failed)
         if guilty is None:
             return Rewriting(made, kept.steps, kept.missed, verification, tuple(rolled_back), notes)
         reason = f"rolled back, for it changed the {_subject(failed)}: {verification.difference}"
@@ -106,9 +106,8 @@ def _assembled(program: Program, graph: Graph, training: Graph) -> Program:
     return replace(program, graph=graph, training=None if training == graph else training)
 
 
-def _guilty(judge: "_Judge", program: Program, outcomes: dict[bool, Outcome], failed: Check) -> Step | None:
+def _guilty(judge: "_Judge", program: Program, outcome: Outcome, failed: Check) -> Step | None:
     """The first step after which a check fails; None where it fails without any."""
-    outcome = outcomes[failed.grad]
 
     def is_bad(count: int) -> bool:
         steps = outcome.steps[:count]
@@ -142,12 +141,19 @@ class _Judge:
         verdict = self._verifier.judged(check, self._served(made), claim, partial(self._errors, made))
         return verdict.equivalent is not False
 
-    def _served(self, made: Program) -> Served:
+    def gradients(self, made: Program, check: Check) -> bool:
+        """Whether the graph that gives gradients serves a check."""
+        if check.backward or not check.grad:
+            return check.grad
+        with torch.enable_grad():
+            return self._served(made).newest.gradients(check.args, check.kwargs) is not False
+
+    def _served(self, made: Program) -> Serving:
         return Serving(self._verifier.original, (made,), Policy("error", None))
 
     def _errors(self, made: Program, check: Check) -> Verdict:
         """Whether the errors against float64 are no larger than they may be."""
-        graph = made.training if check.grad and made.training is not None else made.graph
+        graph = made.training if made.training is not None and self.gradients(made, check) else made.graph
         before = self._program.graph
         sizes = dict(self._program.facts.sizes)
         shortage = self._verifier.budget.shortage(reference_bytes(before, sizes, backward=check.backward))
