@@ -77,6 +77,7 @@ def tensor_defaults(interface: Interface) -> list[tuple[int, str, Any]]:
 
 
 def with_defaults(run: Callable[..., Any], defaults: list[tuple[int, str, Any]]) -> Callable[..., Any]:
+    """The run that is passed such defaults where a call leaves them out."""
     if not defaults:
         return run
 
