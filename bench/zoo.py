@@ -28,6 +28,8 @@ from typing import Any
 
 import torch
 
+import graphopt  # noqa: F401  (before forking: the code of one moment)
+
 from bench.apart import Environment, environment, prepare, run_apart
 from bench.architectures import CATALOGUE, Architecture, Inputs
 

@@ -15,6 +15,7 @@ from graphopt.attempt import Attempts, GivenUp
 from graphopt.branches import Branches, tensor_defaults, with_defaults
 from graphopt.cache.derived import Derived
 from graphopt.capture.program import Program
+from graphopt.direct import direct
 from graphopt.emit import emit, restoring_modes
 from graphopt.errors import BranchError, ExampleRaises, GuardError, Unsupported
 from graphopt.guards import Guard
@@ -35,10 +36,10 @@ class Variant:
         self._model = model
         self._derived: dict[Derivation, Derived] = {}
         self.graph_module = self._emitted(program.graph)
-        self._forwards = [self.graph_module.forward]  # without gradients; and with, where it is another graph
+        self._emitted_all = [self.graph_module]  # without gradients; and with, where it is another graph
         if program.training is not None:
-            self._forwards.append(self._emitted(program.training).forward)
-        self.run = self._runner(*self._forwards)
+            self._emitted_all.append(self._emitted(program.training))
+        self.run = self._runner(*(module.forward for module in self._emitted_all))
         self.attempts = Attempts(program)
         graphs = (program.graph, *filter(None, (program.training,)))
         self._sets_requires_grad = any(map(_sets_requires_grad, graphs))
@@ -69,7 +70,7 @@ class Variant:
         places = {path: i for i, fact in enumerate(self.program.facts.state) for path in fact.paths}
 
         def served(graph: Graph) -> Callable[..., Any]:
-            forward, tensors = self._emitted(graph, places).forward, self.guard.tensors
+            forward, tensors = direct(self._emitted(graph, places)), self.guard.tensors
 
             def run(*args: Any, **kwargs: Any) -> Any:
                 return forward(tensors(), *args, **kwargs)
@@ -77,7 +78,7 @@ class Variant:
             return run
 
         graphs = filter(None, (self.program.graph, self.program.training))
-        forwards = map(served, graphs) if places else self._forwards
+        forwards = map(served, graphs) if places else map(direct, self._emitted_all)
         runs = [self.attempts.over(self._runner(forward)) for forward in forwards]
         return runs[0], runs[-1]
 
@@ -162,6 +163,10 @@ def _by_grad_mode(without: Callable[..., Any], with_gradients: Callable[..., Any
     return run
 
 
+def _nothing() -> None:
+    return None
+
+
 @dataclass(frozen=True)
 class Offer:
     """A program for a call, and whether it may serve: it was not found to do something else, nor to be
@@ -193,6 +198,7 @@ class Serving:
         self.original = original
         self.policy = policy
         self.variants = [Variant(program, original) for program in programs]
+        self.when_retired: Callable[[], None] = _nothing
         self._retired: Variant | None = None
         self._warned = False
 
@@ -291,7 +297,7 @@ class Serving:
         offer = self.policy.capture(args, kwargs)
         variant = Variant(offer.program, self.original)
         if not offer.accepted:
-            self._retired, self.policy = variant, Policy("original", None)
+            self._retire(variant)
             return None
         self.policy.left |= offer.left
         self.variants.append(variant)
@@ -304,9 +310,12 @@ class Serving:
 
     def retire(self) -> None:
         """Takes the variants out of use: the original runs from now on."""
-        self._retired = self.newest
-        self.variants = []
-        self.policy = Policy("original", None)
+        self._retire(self.newest)
+
+    def _retire(self, variant: Variant) -> None:
+        self._retired, self.variants, self.policy = variant, [], Policy("original", None)
+        self.invalidate()
+        self.when_retired()
 
     def violation(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
         """Why the newest variant does not serve a call, in one sentence; "" where it does."""

@@ -87,7 +87,7 @@ class OfArguments(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         table = torch.arange(256.0).cos().sin().exp().cumsum(0).outer(torch.arange(256.0).sin())
-        return (x * 1) @ table.tanh().exp()
+        return (x * 1).sin() @ table.tanh().exp()
 
 
 def test_so_does_a_model_without_parameters_until_its_argument_requires_grad() -> None:
@@ -195,7 +195,7 @@ def test_copies_and_modes_look_at_their_own_parameters() -> None:
 def _closing_over(scale: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
     def scaled(x: torch.Tensor) -> torch.Tensor:
         table = torch.arange(256.0).cos().sin().exp().cumsum(0).outer(torch.arange(256.0).sin())
-        return (x * 1) @ table.tanh().exp() * scale
+        return (x * 1).sin() @ table.tanh().exp() * scale
 
     return scaled
 
