@@ -28,10 +28,12 @@ from typing import Any
 
 import torch
 
-import graphopt  # noqa: F401  (before forking: the code of one moment)
-
+import graphopt
 from bench.apart import Environment, environment, prepare, run_apart
 from bench.architectures import CATALOGUE, Architecture, Inputs
+from graphopt.latency import THREAD, compare
+from graphopt.measuring import calling
+from graphopt.module import serving_of
 
 BATCH = 4
 BAR = 1.02
@@ -70,11 +72,6 @@ class Row:
 
 def measure(architecture: Architecture, budget_s: float) -> Row:
     """The work of one process."""
-    import graphopt
-    from graphopt.latency import THREAD, compare
-    from graphopt.measuring import calling
-    from graphopt.module import serving_of
-
     row = Row(architecture.name, architecture.family)
     model = architecture.build()
     row.batch, (args, kwargs) = _inputs(architecture, model)
