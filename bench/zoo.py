@@ -171,6 +171,10 @@ def _known(path: Path) -> dict[str, Row]:
     return {row.name: row for row in rows}
 
 
+def _is_known(name: str, rows: dict[str, Row]) -> bool:
+    return name in rows and rows[name].status in ("ok", "unsupported")
+
+
 def _write(rows: Iterable[Row], where: Environment, options: argparse.Namespace) -> None:
     ordered = list(rows)
     report: dict[str, Any] = {"schema": 1, "environment": asdict(where), "rows": [asdict(r) for r in ordered]}
@@ -195,7 +199,7 @@ def main() -> None:
         for one in CATALOGUE.values()
         if (not options.only or any(fnmatch.fnmatch(one.name, pattern) for pattern in options.only))
         and (not options.family or one.family in options.family)
-        and (options.again or options.only or one.name not in rows)
+        and (options.again or options.only or not _is_known(one.name, rows))
     ][: options.limit]
     prepare()
     where = environment("bench.zoo")
