@@ -130,8 +130,8 @@ def markdown(rows: list[Row], where: Environment) -> str:
         f"{where.transformers}, {where.machine}, {where.cores} cores, {where.threads} thread. Eager ÷ "
         "`opt.module`, without gradients, eval, float32, thread CPU time, interleaved pairs, 95 % interval.",
         "",
-        f"{len(rows)} architectures, of which {len(ok)} timed. Slower than {BAR} × eager beyond noise: "
-        f"{len(above)}{_named(above)}. The original runs, since it is faster: "
+        f"{len(rows)} of {len(CATALOGUE)} architectures so far, of which {len(ok)} timed. Slower than "
+        f"{BAR} × eager beyond noise: {len(above)}{_named(above)}. The original runs, since it is faster: "
         f"{sum(row.served == 'original' for row in ok)}. By a broken guard: "
         f"{sum(row.served not in ('graph', 'original') for row in ok)}.",
         "",
