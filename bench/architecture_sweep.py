@@ -12,23 +12,17 @@ import argparse
 import fnmatch
 import importlib.util
 import json
-import logging
-import multiprocessing
 import os
-import platform
-import subprocess
-import sys
 import time
-import traceback
-import warnings
 from dataclasses import asdict
-from multiprocessing.connection import Connection
+from functools import partial
 from pathlib import Path
 
+from bench.apart import environment, prepare, run_apart
 from bench.architectures import CATALOGUE, Architecture
 from bench.equivalence import check
-from bench.exportability import exportability, first_lines
-from bench.sweep_table import Environment, Row, markdown
+from bench.exportability import exportability
+from bench.sweep_table import Row, markdown
 
 PASSES: dict[str, list[str] | None] = {"none": [], "default": None}
 """The choices of passes that are tried: capture and emit alone, and graphopt's default."""
@@ -44,80 +38,6 @@ def measure(architecture: Architecture, only_export: bool) -> Row:
         row.results = {name: check(architecture, passes) for name, passes in PASSES.items()}
     row.seconds = time.perf_counter() - started
     return row
-
-
-def _work(architecture: Architecture, only_export: bool, answer: Connection, log: Path) -> None:
-    """Sends a Row; what the process prints goes to `log`, since export's own warnings are long."""
-    target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(target, 1)
-    os.dup2(target, 2)
-    warnings.simplefilter("ignore")
-    try:
-        row = measure(architecture, only_export)
-    except BaseException as error:
-        traceback.print_exc()
-        row = Row(architecture.name, architecture.family, failure=first_lines(error))
-    answer.send(row)
-    answer.close()
-
-
-def run_apart(architecture: Architecture, only_export: bool, limit: float, log: Path) -> Row:
-    """`measure` in a forked process that is ended after `limit` seconds."""
-    context = multiprocessing.get_context("fork")
-    receive, send = context.Pipe(duplex=False)
-    worker = context.Process(target=_work, args=(architecture, only_export, send, log))
-    worker.start()
-    send.close()
-    failure = f"no answer within {limit:.0f} s"
-    try:
-        if receive.poll(limit):
-            row: Row = receive.recv()
-            return row
-    except EOFError:
-        worker.join()
-        failure = f"process ended with code {worker.exitcode}"
-    finally:
-        worker.kill()
-        worker.join()
-    return Row(architecture.name, architecture.family, failure=failure)
-
-
-def _prepare() -> None:
-    """One thread, and the slow imports made once before forking."""
-    import torch
-    import transformers
-    from torch import nn
-
-    torch.set_num_threads(1)
-    transformers.logging.set_verbosity(logging.ERROR)
-    torch.export.export(nn.Linear(2, 2), (torch.ones(2, 2),), strict=False)
-
-
-def _commit() -> str:
-    """The checkout's commit, with a plus where tracked files differ from it; empty outside git."""
-    command = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False)
-    return answer.stdout.strip()
-
-
-def _environment() -> Environment:
-    from importlib.metadata import version
-
-    import torch
-
-    return Environment(
-        command="python -m " + " ".join(["bench.architecture_sweep", *sys.argv[1:]]),
-        date=time.strftime("%Y-%m-%d"),
-        commit=_commit(),
-        python=platform.python_version(),
-        torch=torch.__version__,
-        transformers=version("transformers"),
-        torch_geometric=version("torch_geometric"),
-        peft=version("peft"),
-        machine=platform.machine(),
-        cores=os.cpu_count() or 1,
-        threads=torch.get_num_threads(),
-    )
 
 
 def _status(row: Row) -> str:
@@ -152,21 +72,22 @@ def main() -> None:
     ]
     if not chosen:
         parser.error("no architecture has such a name; the catalogue has " + ", ".join(CATALOGUE))
-    _prepare()
+    prepare()
     rows: list[Row] = []
     for number, architecture in enumerate(chosen, 1):
-        row = run_apart(architecture, only_export, options.limit, options.log)
+        answer = run_apart(partial(measure, architecture, only_export), options.limit, options.log)
+        row = answer.value or Row(architecture.name, architecture.family, failure=answer.failure)
         rows.append(row)
         print(f"{number}/{len(chosen)} {row.name} ({row.seconds:.1f} s): {_status(row)}", flush=True)
-    environment = _environment()
+    where = environment("bench.architecture_sweep")
     if options.json:
         report = {
             "schema": 1,
-            "environment": asdict(environment),
+            "environment": asdict(where),
             "rows": [asdict(row) for row in rows],
         }
         options.json.write_text(json.dumps(report, indent=1) + "\n")
-    page = markdown(rows, environment)
+    page = markdown(rows, where)
     if options.markdown:
         options.markdown.write_text(page)
     else:

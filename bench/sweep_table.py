@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from bench.apart import Environment
 from bench.equivalence import Check, Equivalence
 from bench.exportability import Exportability
 
@@ -23,24 +24,6 @@ class Row:
     exports: Exportability | None = None
     results: dict[str, Equivalence] | None = None
     """By choice of passes; None where graphopt was left out."""
-
-
-@dataclass(frozen=True)
-class Environment:
-    """Where and how the sweep ran."""
-
-    command: str
-    date: str
-    commit: str
-    """Of the checkout, with a plus where files were changed; empty outside git."""
-    python: str
-    torch: str
-    transformers: str
-    torch_geometric: str
-    peft: str
-    machine: str
-    cores: int
-    threads: int
 
 
 _IN_EVAL = ("example", "second", "gradients", "scaled weights", "loaded weights", "back to eval")

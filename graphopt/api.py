@@ -202,8 +202,9 @@ def optimize(
     module = OptimizedModule(original, (offer.program,), policy)
     if not offer.accepted:
         serving_of(module).retire()
-    with contextlib.suppress(NotDerived):  # then the original runs
-        serving_of(module).newest.prepare()
+    else:
+        with contextlib.suppress(NotDerived):  # then the original runs
+            serving_of(module).newest.prepare()
     return Optimized(module, record)
 
 

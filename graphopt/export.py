@@ -50,6 +50,7 @@ def export_program(module: OptimizedModule) -> torch.export.ExportedProgram:
         shapes = dict(bound.arguments)
     try:
         with torch.no_grad() if program.graph.kept else contextlib.nullcontext():
+            serving_of(module).newest.invalidate()
             serving_of(module).newest.prepare()
             exported = torch.export.export(module, args, kwargs, dynamic_shapes=shapes, strict=False)
     except Exception as error:

@@ -43,12 +43,19 @@ class Judge:
         verdict = self._verifier.judged(check, self._served(made), claim, partial(self._errors, made))
         return verdict.equivalent is not False
 
-    def _served(self, made: Program) -> Served:
+    def gradients(self, made: Program, check: Check) -> bool:
+        """Whether the graph that gives gradients serves a check."""
+        if check.backward or not check.grad:
+            return check.grad
+        with torch.enable_grad():
+            return self._served(made).newest.gradients(check.args, check.kwargs) is not False
+
+    def _served(self, made: Program) -> Serving:
         return Serving(self._verifier.original, (made,), Policy("error", None))
 
     def _errors(self, made: Program, check: Check) -> Verdict:
         """Whether the errors against float64 are no larger than they may be."""
-        graph = made.training if check.grad and made.training is not None else made.graph
+        graph = made.training if made.training is not None and self.gradients(made, check) else made.graph
         before = self._program.graph
         sizes = dict(self._program.facts.sizes)
         shortage = self._verifier.budget.shortage(reference_bytes(before, sizes, backward=check.backward))

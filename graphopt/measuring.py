@@ -46,7 +46,7 @@ def _measured(verifier: Verifier, program: Program, grad: bool) -> Measured:
             torch.set_grad_enabled(grad),
         ):
             warnings.simplefilter("ignore")
-            first, second = (_calling(one, program, original, args, kwargs) for one in (original, served))
+            first, second = (calling(one, program, original, args, kwargs) for one in (original, served))
             if reason := served.violation(*copy_arguments(args, kwargs, objects_of(original))):
                 return Measured(subject, reason=f"the example call runs the original: {reason}")
             began = time.perf_counter()
@@ -59,14 +59,15 @@ def _measured(verifier: Verifier, program: Program, grad: bool) -> Measured:
         world.restore()
 
 
-def _calling(
+def calling(
     model: Callable[..., Any],
     program: Program,
     original: torch.nn.Module,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Callable[[], Any]:
-    """A call on the same copies every time; on new ones where forward writes into its arguments."""
+    """A call that can be made again and again: on the same copies every time; on new ones where forward
+    writes into its arguments."""
     if program.interface.object_writes or program.graph.analysis(Memory).is_written:
         return lambda: _call_on_copies(model, original, args, kwargs)
     own_args, own_kwargs = copy_arguments(args, kwargs, objects_of(original))

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import functools
 import inspect
 import types
 from collections.abc import Callable
@@ -37,6 +38,7 @@ class OptimizedModule(torch.nn.Module):
         own[_SERVING] = Serving(original, programs, policy)
         own["_compiled_call_impl"] = None  # what compile() sets is the drop-in's own
         own["forward"] = _forward(own[_SERVING])
+        own[_SERVING].when_retired = functools.partial(_make_way, own)
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:  # what replaces a module's class (parametrize) means the original's
@@ -111,6 +113,20 @@ def serving_of(module: OptimizedModule) -> Serving:
     return serving
 
 
+def _make_way(own: dict[str, Any]) -> None:
+    """Lets calls of a drop-in that is to run the original for good go straight there: what else they would
+    pass takes as long as a small operator."""
+    if own["_compiled_call_impl"] is None and not any(own[table] for table in _HOOKS):
+        own["_compiled_call_impl"] = own[_STRAIGHT] = _straight(own[_SERVING].original)
+
+
+def _straight(original: torch.nn.Module) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:  # a frame that Dynamo begins at, as at no frame of torch.nn
+        return original(*args, **kwargs)
+
+    return call
+
+
 def _original(module: OptimizedModule) -> Any:
     return serving_of(module).original
 
@@ -132,6 +148,7 @@ def _restored(original: torch.nn.Module, programs: tuple[Program, ...], policy: 
 
 
 _SERVING = "_graphopt_serving"
+_STRAIGHT = "_graphopt_straight"
 _SHARED = (
     "_modules",
     "_parameters",
@@ -143,15 +160,15 @@ _SHARED = (
     "_load_state_dict_pre_hooks",
     "_load_state_dict_post_hooks",
 )
-_OWN = {
-    "forward",
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_REGISTERING = (
     "register_forward_hook",
     "register_forward_pre_hook",
     "register_full_backward_hook",
     "register_full_backward_pre_hook",
     "register_backward_hook",
-    "compile",
-}
+)
+_OWN = {"forward", "compile", *_REGISTERING}
 
 
 def _delegate(name: str) -> Callable[..., Any]:
@@ -176,6 +193,22 @@ for _name, _method in vars(torch.nn.Module).items():
         "_replicate_for_data_parallel",
     ):
         setattr(OptimizedModule, _name, _delegate(_name))
+
+
+def _registering(name: str) -> Callable[..., Any]:
+    def register(self: OptimizedModule, *args: Any, **kwargs: Any) -> Any:
+        own = vars(self)
+        if own["_compiled_call_impl"] is own.get(_STRAIGHT):
+            own["_compiled_call_impl"] = None  # hooks run around the original
+        return getattr(torch.nn.Module, name)(self, *args, **kwargs)
+
+    register.__name__ = name
+    register.__doc__ = f"torch's own `{name}`, for the drop-in."
+    return register
+
+
+for _name in _REGISTERING:
+    setattr(OptimizedModule, _name, _registering(_name))
 
 
 def _call_impl() -> types.FunctionType:

@@ -81,7 +81,7 @@ def rewrite(
         guilty = None
         if failed is not None and len(rolled_back) < MAX_ROLLED_BACK:
             progress(f"bisect: {failed.name}")
-            guilty = _guilty(judge, program, outcomes, failed)
+            guilty = _guilty(judge, program, outcomes[judge.gradients(made, failed)], failed)
         if guilty is None:
             return Rewriting(made, kept.steps, kept.missed, verification, tuple(rolled_back), notes)
         reason = f"rolled back, for it changed the {_subject(failed)}: {verification.difference}"
@@ -100,9 +100,8 @@ def _assembled(program: Program, graph: Graph, training: Graph) -> Program:
     return replace(program, graph=graph, training=None if training == graph else training)
 
 
-def _guilty(judge: "Judge", program: Program, outcomes: dict[bool, Outcome], failed: Check) -> Step | None:
+def _guilty(judge: Judge, program: Program, outcome: Outcome, failed: Check) -> Step | None:
     """The first step after which a check fails; None where it fails without any."""
-    outcome = outcomes[failed.grad]
 
     def is_bad(count: int) -> bool:
         steps = outcome.steps[:count]

@@ -1,26 +1,26 @@
 """Serving calls: the variants of one model, and what runs where none of them fits."""
 
-import contextlib
-import inspect
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import torch
+from torch.autograd import forward_ad
 
 from graphopt.analysis.stages import Derivation
+from graphopt.analysis.standing_in import stands_in
 from graphopt.attempt import Attempts, GivenUp
+from graphopt.branches import Branches, tensor_defaults, with_defaults
 from graphopt.cache.derived import Derived
-from graphopt.capture.conditions import Conditions
 from graphopt.capture.program import Program
+from graphopt.direct import direct
 from graphopt.emit import emit, restoring_modes
 from graphopt.errors import BranchError, ExampleRaises, GuardError, Unsupported
 from graphopt.guards import Guard
 from graphopt.guards.places import Path, held, split_path
 from graphopt.ir.graph import Constant, Graph, Source, State
-from graphopt.ir.structure import Container, Interface, Leaf, leaf_order
 from graphopt.looks import look_of
 
 MAX_VARIANTS = 8
@@ -36,22 +36,24 @@ class Variant:
         self._model = model
         self._derived: dict[Derivation, Derived] = {}
         self.graph_module = self._emitted(program.graph)
-        training = None if program.training is None else self._emitted(program.training)
-        self.run = self._runner(self.graph_module.forward, training and training.forward)
+        self._emitted_all = [self.graph_module]  # without gradients; and with, where it is another graph
+        if program.training is not None:
+            self._emitted_all.append(self._emitted(program.training))
+        self.run = self._runner(*(module.forward for module in self._emitted_all))
         self.attempts = Attempts(program)
         graphs = (program.graph, *filter(None, (program.training,)))
         self._sets_requires_grad = any(map(_sets_requires_grad, graphs))
-        self.branches = None if program.conditions is None else _Branches(program, program.conditions, model)
+        self.branches = None if program.conditions is None else Branches(program, program.conditions, model)
 
     def _emitted(self, graph: Graph, state: dict[Path, int] | None = None) -> torch.fx.GraphModule:
         program = self.program
         return emit(graph, program.interface, program.constants, self._model, state, self._derived)
 
     def _runner(
-        self, without: Callable[..., Any], with_gradients: Callable[..., Any] | None
+        self, without: Callable[..., Any], with_gradients: Callable[..., Any] | None = None
     ) -> Callable[..., Any]:
         run = without if with_gradients is None else _by_grad_mode(without, with_gradients)
-        run = _with_defaults(run, _tensor_defaults(self.program.interface))
+        run = with_defaults(run, tensor_defaults(self.program.interface))
         graphs = filter(None, (self.program.graph, self.program.training))
         if any(n.op.startswith("functorch.") or any(n.regions) for graph in graphs for n in graph.nodes):
             run = restoring_modes(run)
@@ -63,23 +65,22 @@ class Variant:
         return self.attempts.over(self.run)
 
     @cached_property
-    def serve(self) -> Callable[..., Any]:
-        """`attempt` for a call that `holds`, on the very state tensors that were found to hold."""
+    def serve(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        """`attempt`, without gradients and with, on the very state tensors that were found to hold."""
         places = {path: i for i, fact in enumerate(self.program.facts.state) for path in fact.paths}
-        if not places:
-            return self.attempt
 
         def served(graph: Graph) -> Callable[..., Any]:
-            forward, tensors = self._emitted(graph, places).forward, self.guard.tensors
+            forward, tensors = direct(self._emitted(graph, places)), self.guard.tensors
 
             def run(*args: Any, **kwargs: Any) -> Any:
                 return forward(tensors(), *args, **kwargs)
 
             return run
 
-        training = self.program.training
-        run = self._runner(served(self.program.graph), None if training is None else served(training))
-        return self.attempts.over(run)
+        graphs = filter(None, (self.program.graph, self.program.training))
+        forwards = map(served, graphs) if places else map(direct, self._emitted_all)
+        runs = [self.attempts.over(self._runner(forward)) for forward in forwards]
+        return runs[0], runs[-1]
 
     def prepare(self) -> None:
         """Computes kept values ahead of a call, for compilers, which take what they find. Raises NotDerived
@@ -100,9 +101,26 @@ class Variant:
         for derived in self._derived.values():
             derived.invalidate()
 
-    def holds(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        """Whether the program serves the call."""
-        return self.guard.holds(args, kwargs) and (self.branches is None or self.branches.hold(args, kwargs))
+    def gradients(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool | None:
+        """Which graph serves the call: the one that gives gradients, or the other; None: neither does."""
+        wanted = self.guard.requires_grad(args, kwargs)
+        if wanted is None or not (self.branches is None or self.branches.hold(args, kwargs)):
+            return None
+        return torch.is_grad_enabled() and (wanted or not self._stands_in())
+
+    def _stands_in(self) -> bool:
+        """Whether the graph without gradients serves calls with gradients on that read nothing that
+        requires grad. Tangents (forward-mode) need no requires_grad."""
+        return (
+            self._may_stand_in
+            and forward_ad._current_level < 0
+            and not any(tensor.requires_grad for tensor in self.program.constants.values())
+        )
+
+    @cached_property
+    def _may_stand_in(self) -> bool:
+        program = self.program
+        return program.training is not None and stands_in(program.graph, program.training)
 
     def holds_traced(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """The same in a form that a tracing compiler follows. No compiler can choose by values, but
@@ -138,80 +156,6 @@ def _sets_requires_grad(graph: Graph) -> bool:
     )
 
 
-_AS_IT_IS = contextlib.nullcontext()
-
-
-class _Branches:
-    """Runs the graph of a program's conditions on a call, and compares the answers with those of capture."""
-
-    def __init__(self, program: Program, conditions: Conditions, model: torch.nn.Module) -> None:
-        self._decisions = conditions.decisions
-        answers = tuple(Leaf(i) for i in range(len(conditions.decisions)))
-        interface = replace(
-            program.interface,
-            result=Container(-1, "tuple", tuple, (), answers),
-            object_writes=(),
-            state_writes=(),
-        )
-        self._graph_module = emit(conditions.graph, interface, program.constants, model)
-        self._run = _with_defaults(self._graph_module.forward, _tensor_defaults(program.interface))
-        self._expected = [decision.answer for decision in conditions.decisions]
-
-    def hold(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        """Whether forward would take the branches of capture."""
-        try:
-            with torch.no_grad() if torch.is_grad_enabled() else _AS_IT_IS:
-                return list(map(bool, self._run(*args, **kwargs))) == self._expected
-        except Exception:  # the original is the one to raise it
-            return False
-
-    def insist(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Raises where forward would take another branch, in a way that torch.export records."""
-        with torch.no_grad():
-            asked = self._run(*args, **kwargs)
-        for tensor, decision in zip(asked, self._decisions, strict=True):
-            as_captured = tensor != 0 if decision.answer else tensor == 0
-            torch._assert_async(
-                as_captured, f"the branch at {decision.where} was {decision.answer} at capture"
-            )
-
-    def violation(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
-        """A sentence that names the first branch that would go another way."""
-        try:
-            with torch.no_grad():
-                answers = list(map(bool, self._run(*args, **kwargs)))
-        except Exception as error:
-            return f"what forward branches on raises {type(error).__name__}: {error}"
-        for answer, decision in zip(answers, self._decisions, strict=True):
-            if answer != decision.answer:
-                return f"the branch at {decision.where} was {decision.answer} at capture"
-        return None
-
-
-def _tensor_defaults(interface: Interface) -> list[tuple[int, str, Any]]:
-    """Parameters whose defaults hold tensors, which a torch.fx signature cannot: place, name, default."""
-    return [
-        (i, parameter.name, parameter.default)
-        for i, (parameter, structure) in enumerate(
-            zip(interface.parameters, interface.arguments, strict=True)
-        )
-        if parameter.default is not inspect.Parameter.empty
-        and parameter.default is not None
-        and leaf_order((structure,))
-    ]
-
-
-def _with_defaults(run: Callable[..., Any], defaults: list[tuple[int, str, Any]]) -> Callable[..., Any]:
-    if not defaults:
-        return run
-
-    def filled(*args: Any, **kwargs: Any) -> Any:
-        missing = {name: value for i, name, value in defaults if i >= len(args) and name not in kwargs}
-        return run(*args, **kwargs, **missing)
-
-    return filled
-
-
 def _by_grad_mode(without: Callable[..., Any], with_gradients: Callable[..., Any]) -> Callable[..., Any]:
     def run(*args: Any, **kwargs: Any) -> Any:
         return (with_gradients if torch.is_grad_enabled() else without)(*args, **kwargs)
@@ -219,10 +163,14 @@ def _by_grad_mode(without: Callable[..., Any], with_gradients: Callable[..., Any
     return run
 
 
+def _nothing() -> None:
+    return None
+
+
 @dataclass(frozen=True)
 class Offer:
     """A program for a call, and whether it may serve: it was not found to do something else, nor to be
-    slower, but for calls in the grad modes that are `left` to the original."""
+    slower, but for calls that are `left` to the original: without gradients (False), or with (True)."""
 
     program: Program
     accepted: bool
@@ -234,8 +182,8 @@ class Policy:
     """What to do when no variant fits a call: run the "original", raise an "error", or "recapture".
 
     `capture` makes the program for a call; it serves the first call of a module made without example
-    inputs too. It is dropped by copying and pickling, and then the original runs. In the grad modes that
-    are `left` to it, it runs always.
+    inputs too. It is dropped by copying and pickling, and then the original runs. Calls that are `left` to
+    it, without gradients or with, it makes always.
     """
 
     on_guard: str
@@ -250,6 +198,7 @@ class Serving:
         self.original = original
         self.policy = policy
         self.variants = [Variant(program, original) for program in programs]
+        self.when_retired: Callable[[], None] = _nothing
         self._retired: Variant | None = None
         self._warned = False
 
@@ -257,12 +206,16 @@ class Serving:
         """Runs the first variant that fits the call."""
         if torch.compiler.is_compiling():
             return self._in_compiler(args, kwargs)
-        if self.policy.left and torch.is_grad_enabled() in self.policy.left:
+        left = self.policy.left
+        if left and torch.is_grad_enabled() in left:
             return self.original(*args, **kwargs)
         for variant in self.variants:
-            if variant.holds(args, kwargs):
+            gradients = variant.gradients(args, kwargs)
+            if gradients is not None:
+                if left and gradients in left:
+                    return self.original(*args, **kwargs)
                 try:
-                    return variant.serve(*args, **kwargs)
+                    return variant.serve[gradients](*args, **kwargs)
                 except GivenUp as given_up:
                     found = given_up
                 return self._after(found, variant, args, kwargs)
@@ -344,7 +297,7 @@ class Serving:
         offer = self.policy.capture(args, kwargs)
         variant = Variant(offer.program, self.original)
         if not offer.accepted:
-            self._retired, self.policy = variant, Policy("original", None)
+            self._retire(variant)
             return None
         self.policy.left |= offer.left
         self.variants.append(variant)
@@ -357,9 +310,12 @@ class Serving:
 
     def retire(self) -> None:
         """Takes the variants out of use: the original runs from now on."""
-        self._retired = self.newest
-        self.variants = []
-        self.policy = Policy("original", None)
+        self._retire(self.newest)
+
+    def _retire(self, variant: Variant) -> None:
+        self._retired, self.variants, self.policy = variant, [], Policy("original", None)
+        self.invalidate()
+        self.when_retired()
 
     def violation(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
         """Why the newest variant does not serve a call, in one sentence; "" where it does."""

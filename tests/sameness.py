@@ -12,6 +12,7 @@ from graphopt.ir.text import parse_graph, print_graph
 from graphopt.module import serving_of
 from graphopt.verify.copying import copy_arguments
 from graphopt.verify.difference import difference
+from graphopt.verify.facts import tensors_in
 from graphopt.verify.observation import observe
 
 Args = tuple[Any, ...]
@@ -29,8 +30,8 @@ def assert_same(
 ) -> graphopt.Optimized:
     """Optimises without verification, then compares all that can be observed of a call on the example
     inputs and on `other` ones, with gradients as they are and without. The guards must serve the example
-    call. The text form must round-trip. Elements may move by `ROUNDING` of the largest where gradients are
-    off and a step says that it rounds otherwise, and nowhere else."""
+    call. The text form must round-trip. Elements may move by `ROUNDING` of the largest where no gradient is
+    wanted and a step says that it rounds otherwise, and nowhere else."""
     opt = graphopt.optimize(model, args, kwargs, passes=passes, verify=False, measure=False, on_guard="error")
     text = print_graph(opt.graph)
     assert parse_graph(text) == opt.graph
@@ -39,12 +40,18 @@ def assert_same(
     tolerance = ROUNDING if rounds else 0.0
     for call in (args, other):
         if call is not None:
-            own = tolerance if not torch.is_grad_enabled() else 0.0
+            wanted = torch.is_grad_enabled() and _wants_gradients(model, call, kwargs)
+            own = 0.0 if wanted else tolerance
             _compare(model, opt.module, call, kwargs, backward, own)
             with torch.no_grad():
                 if not serving_of(opt.module).violation(call, kwargs):  # forward may ask for the mode
                     _compare(model, opt.module, call, kwargs, False, tolerance)
     return opt
+
+
+def _wants_gradients(model: Callable[..., Any], *given: Any) -> bool:
+    state = [*model.parameters(), *model.buffers()] if isinstance(model, torch.nn.Module) else []
+    return any(tensor.requires_grad for tensor in (*state, *(t for _, t in tensors_in(given))))
 
 
 def _compare(

@@ -304,3 +304,30 @@ def test_sources_may_have_any_name() -> None:
     x = torch.rand(2, 64)
     with torch.no_grad():
         assert torch.equal(model(x), opt(x))
+
+
+def test_compiled_code_follows_a_change_of_an_expanded_value() -> None:
+    class Expanded(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = torch.nn.Linear(256, 256)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            index = torch.arange(256).flip(0)[None].expand(2, -1)
+            table = (self.a.weight @ self.a.weight.sin()).sum(0, keepdim=True).expand(2, -1)
+            return x.gather(1, index) + table * x
+
+    model, opt = _optimized(Expanded().eval())
+    shapes = [shape for one in _derived(opt) for shape in one._shapes]
+    slots = [slot.shape for one in _derived(opt) for slot in one.slots]
+    assert shapes != slots  # some are expanded
+    compiled = torch.compile(opt.module, fullgraph=True, backend="aot_eager")
+    for change in (None, "data", "fused adamw", None):
+        if change is not None:
+            CHANGES[change](model)
+        for _ in range(2):
+            assert _same(model, compiled)
+
+
+def _derived(opt: graphopt.Optimized) -> list[Derived]:
+    return [one for one in opt.graph_module.children() if isinstance(one, Derived)]

@@ -7,6 +7,8 @@ import statistics
 import subprocess
 import sys
 import time
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import torch
 from torch import nn
 
 import graphopt
-from graphopt.module import serving_of
+from graphopt.module import OptimizedModule, serving_of
 
 X = torch.randn(2, 4)
 
@@ -130,7 +132,7 @@ def test_copies_and_pickles_stand_on_their_own() -> None:
 
 LOAD = """
 import sys, torch
-from graphopt.module import serving_of
+from graphopt.module import OptimizedModule, serving_of
 module = torch.load(sys.argv[1], weights_only=False)
 x = torch.ones(5, 4)
 assert serving_of(module).violation((x,), {}) == ""
@@ -239,3 +241,50 @@ def test_a_region_that_raises_leaves_the_mode_where_only_the_graph_with_gradient
             opt(-torch.ones(3))
         finally:
             assert torch.is_grad_enabled()
+
+
+def _retired() -> tuple[OptimizedModule, torch.nn.Module]:
+    model = torch.nn.Linear(4, 4)
+    module = graphopt.optimize(model, (torch.ones(2, 4),), measure=False).module
+    serving_of(module).retire()
+    return module, model
+
+
+def test_a_drop_in_that_runs_the_original_for_good_is_not_asked_on_the_way() -> None:
+    module, model = _retired()
+    module.forward = None  # type: ignore[assignment]
+    assert torch.equal(module(torch.ones(2, 4)), model(torch.ones(2, 4)))
+
+
+HOOKS: dict[str, Callable[[Any, Callable[..., Any]], Any]] = {
+    name: lambda m, hook, name=name: getattr(m, name)(hook)  # type: ignore[misc]
+    for name in ("register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook")
+}
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("name", HOOKS)
+def test_its_own_hooks_still_run(name: str, when: str) -> None:
+    seen: list[object] = []
+    module, model = _retired()
+    if when == "before":
+        module = graphopt.optimize(model, (torch.ones(2, 4),), measure=False).module
+    HOOKS[name](module, lambda *given: seen.append(given))
+    if when == "before":
+        serving_of(module).retire()
+    y = module(torch.ones(2, 4, requires_grad=True))
+    y.sum().backward()
+    assert len(seen) == 1
+    assert torch.equal(y, model(torch.ones(2, 4)))
+
+
+def test_it_compiles_copies_and_pickles_as_before() -> None:
+    module, model = _retired()
+    expected = model(torch.ones(2, 4))
+    assert torch.equal(torch.compile(module, fullgraph=True, backend="eager")(torch.ones(2, 4)), expected)
+    for made in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            assert torch.equal(made(torch.ones(2, 4)), expected)
+    module.compile(backend="eager")
+    assert torch.equal(module(torch.ones(2, 4)), expected)

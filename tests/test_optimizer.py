@@ -136,6 +136,22 @@ def test_a_step_that_changes_gradients_alone_is_rolled_back() -> None:
     assert report.equivalent and not report.steps
 
 
+@pytest.mark.parametrize("gradients", [False, True])
+def test_a_wrong_step_of_one_of_the_two_graphs_is_rolled_back(gradients: bool) -> None:
+    """Gradients are on, and only an argument can require one: which graph serves depends on the call."""
+
+    class InOne(Exchange):
+        def run(self, draft: Draft) -> None:
+            if draft.gradients == gradients:
+                super().run(draft)
+
+    for x in (X, X.clone().requires_grad_(gradients)):
+        model = as_module(lambda x: x.sin() + 2 * x.cos())
+        report = graphopt.optimize(model, (x,), passes=[InOne(WRONG)], measure=False).report
+        assert report.equivalent
+    assert len(report.rolled_back) == 1
+
+
 def test_what_only_other_values_show_is_found() -> None:
     positive = torch.rand(4, 4) + 1
 

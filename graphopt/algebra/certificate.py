@@ -5,12 +5,13 @@ with a probability of at most d / p. Indices run as far as the degree, for matri
 laws that larger ones do not.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from graphopt.algebra.fingerprint import PRIME, Field, Numbers, contraction, in_field
-from graphopt.algebra.polynomial import Index, NoPolynomial, Polynomial, aligned
+from graphopt.algebra.polynomial import Factor, Index, NoPolynomial, Polynomial, aligned
 
 POINTS = 2
 """Random points that are looked at, one after the other."""
@@ -43,21 +44,14 @@ def numbers_of(p: Polynomial, order: list[Index], field: Field) -> Numbers:
     """A polynomial at a point, with a dimension for each index of an order."""
     total = np.zeros([field.size(i) for i in order], dtype=np.int64)
     for term in p.terms:
-        numbers, indices = np.ones((), dtype=np.int64), list[Index]()
-        left = [*term.factors]
+        numbers, indices, left = field.ones(), list[Index](), [*term.factors]
         while left:
-            # Next the factor that shares most, so that sums are taken early.
-            left.sort(
-                key=lambda factor: (-len(factor.indices & set(indices)), len(factor.indices - set(indices)))
-            )
-            factor = left.pop(0)
+            at = _next(left, indices)
+            factor = left.pop(at)
             mine = sorted(factor.indices)
             later = set(order).union(*(other.indices for other in left))
             out = [i for i in dict.fromkeys((*indices, *mine)) if i in later]
-            size = 1
-            for index in {*indices, *mine}:
-                size *= field.size(index)
-            if size > MOST_ELEMENTS:
+            if math.prod(field.size(index) for index in {*indices, *mine}) > MOST_ELEMENTS:
                 raise NoPolynomial
             numbers = contraction(numbers, indices, field.element(factor, mine), mine, out)
             indices = out
@@ -65,3 +59,10 @@ def numbers_of(p: Polynomial, order: list[Index], field: Field) -> Numbers:
         shape = [field.size(i) if i in indices else 1 for i in order]
         total = (total + spread.reshape(shape) * in_field(term.coefficient)) % PRIME
     return total
+
+
+def _next(left: list[Factor], indices: list[Index]) -> int:
+    """The factor that shares most with what is there, and adds least, so that sums are taken early."""
+    known = set(indices)
+    marks = [(-len(factor.indices & known), len(factor.indices - known)) for factor in left]
+    return marks.index(min(marks))

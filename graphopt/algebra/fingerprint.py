@@ -17,6 +17,9 @@ PRIME = 2**31 - 1
 Numbers: TypeAlias = "np.ndarray[tuple[int, ...], np.dtype[np.int64]]"
 
 
+_NO_SIZES: tuple[int, ...] = ()
+
+
 class Field:
     """One random point: a number for each element of each leaf, the leaves told apart by name."""
 
@@ -32,7 +35,7 @@ class Field:
 
     def ones(self) -> Numbers:
         """The number 1."""
-        made: Numbers = np.ones(tuple[int, ...](), dtype=np.int64)
+        made: Numbers = np.ones(_NO_SIZES, dtype=np.int64)
         return made
 
     def element(self, factor: Factor, order: Sequence[Index]) -> Numbers:

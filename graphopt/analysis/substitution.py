@@ -1,12 +1,16 @@
 """When one value may stand for another that holds the same bits."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from graphopt.analysis.geometry import Views
 from graphopt.analysis.memory import Memory
 from graphopt.analysis.objects import Objects
 from graphopt.ir.graph import Graph, Node, Value
 from graphopt.ir.types import TensorType
+
+_BY_REQUIRES_GRAD = ("aten.matmul.default", "aten.linear.default")
+"""They fold a batch into a matrix where an operand requires grad, even with gradients off, and multiply batch
+by batch where none does: the bits differ. Of torch's other products, none was found to."""
 
 
 class Substitution:
@@ -35,7 +39,9 @@ class Substitution:
         self._known = {value.name for value in graph.values}
         self._objects = objects
         self._returned = {self._objects.of(name) for name in graph.returned}
-        self._callers = {self._objects.of(entry.value.name) for entry in graph.inputs} | self._returned
+        self._inputs = {self._objects.of(entry.value.name) for entry in graph.inputs}
+        self._asked = {self._objects.of(name) for name in _asked_for_requires_grad(graph.nodes)}
+        self._callers = self._inputs | self._returned
         self._reshaped = {self._objects.of(name) for name in memory.reshaped}
         self._handed_out: set[str] = set()
         self._has_complex = any(map(_is_complex, graph.values))
@@ -62,7 +68,7 @@ class Substitution:
         if self._has_complex and any(map(memory.is_placed, node.results)):
             # A copy is no lazy conjugate, and no lazy negative such as x.conj().imag.
             return f"like {_names(values)}, which may be lazily conjugated"
-        return self.against_gradients(node, values)
+        return self._against_requires_grad(node, values) or self.against_gradients(node, values)
 
     def against_view(self, node: Node, values: tuple[Value, ...]) -> str | None:
         """Why values that show the same memory cannot stand for the node's results; None: they can."""
@@ -76,7 +82,7 @@ class Substitution:
             return f"shows what {_names(values)} shows, but one of the two is given another shape in place"
         if any(self._objects.of(r.name) in self._returned and self._is_callers(v) for r, v in pairs):
             return f"shows what {_names(values)} shows, but the caller gets both objects"
-        return self.against_gradients(node, values)
+        return self._against_requires_grad(node, values) or self.against_gradients(node, values)
 
     def changed(self, first: Node, second: Node) -> bool:
         """Whether something that `first` reads or makes may be written before `second` runs."""
@@ -121,12 +127,27 @@ class Substitution:
         """Whether the caller holds, or comes to hold, the very tensor object."""
         return self._objects.of(value.name) in self._callers
 
+    def _against_requires_grad(self, node: Node, values: tuple[Value, ...]) -> str | None:
+        """Why inputs, which may require grad, cannot stand for results, which do not with gradients off."""
+        for result, value in self._pairs(node, values):
+            if self._objects.of(value.name) in self._inputs and self._objects.of(result.name) in self._asked:
+                return f"like %{value.name}, which may require grad, by which a product chooses its way"
+        return None
+
     def against_gradients(self, node: Node, values: tuple[Value, ...]) -> str | None:
         """Why a node must stay for the gradients' sake; None: none flows through it."""
         # The sum of the gradients of two values rounds otherwise than that of one value's.
         if any(value.name in self._through for value in node.results):
             return f"like {_names(values)}, but gradients may flow through both"
         return None
+
+
+def _asked_for_requires_grad(nodes: Iterable[Node]) -> Iterator[str]:
+    """The operands of products, and all that a region with one in it reads."""
+    for node in nodes:
+        inside = any(True for region in node.regions for _ in _asked_for_requires_grad(region.nodes))
+        if inside or node.op in _BY_REQUIRES_GRAD:
+            yield from (value.name for value in node.operands)
 
 
 def _too_new(values: tuple[Value, ...]) -> str:

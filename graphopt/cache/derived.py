@@ -33,6 +33,8 @@ class Derived(torch.nn.Module):
 
     A compiler cannot follow the look at the sources. What it compiles reads the values from `slots`, which
     the operator `graphopt::renew` brings up to date in each run; an exported program takes them as they are.
+    Of a value that shows one element in many places (expand), a slot has each once: such memory is not
+    written as a whole.
     """
 
     def __init__(self, compute: Callable[..., tuple[torch.Tensor, ...]], tensors: int) -> None:
@@ -44,6 +46,7 @@ class Derived(torch.nn.Module):
 
     def _enroll(self) -> None:
         self.slots: tuple[torch.Tensor, ...] = ()
+        self._shapes: tuple[torch.Size, ...] = ()  # of the values
         self._slots_watch: Watch | None = None
         self._number = next(_numbers)
         _instances[self._number] = self
@@ -63,7 +66,10 @@ class Derived(torch.nn.Module):
             return self._compute(*sources)
         if not torch.compiler.is_exporting():
             torch.ops.graphopt.renew(self._number, list(sources), list(self.slots))
-        return self.slots
+        return tuple(
+            slot if slot.shape == shape else slot.expand(shape)
+            for slot, shape in zip(self.slots, self._shapes, strict=True)
+        )
 
     def _renewed(self, tensors: tuple[Any, ...], sizes: tuple[int, ...]) -> tuple[torch.Tensor, ...]:
         self._entries.pop(sizes, None)  # its memory first
@@ -80,7 +86,8 @@ class Derived(torch.nn.Module):
                 self._entries.pop(next(iter(self._entries)), None)
             self._entries[sizes] = _Entry(watch, values)
             if not self.slots and not sizes:
-                self.slots, self._slots_watch = values, watch
+                self.slots, self._slots_watch = tuple(map(_once, values)), watch
+                self._shapes = tuple(value.shape for value in values)
         return values
 
     def _values(self, *sources: Any) -> tuple[torch.Tensor, ...]:
@@ -101,7 +108,7 @@ class Derived(torch.nn.Module):
             return
         self._slots_watch = Watch(tensors) if all(map(is_watchable, tensors)) else None
         for slot, value in zip(slots, self._values(*tensors), strict=True):
-            slot.copy_(value)
+            slot.copy_(_once(value))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_entries": {}}
@@ -123,15 +130,28 @@ class Derived(torch.nn.Module):
         return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
 
+def _once(value: torch.Tensor) -> torch.Tensor:
+    """A view without the repetitions of an expand."""
+    for dim, (size, stride) in enumerate(zip(value.shape, value.stride(), strict=True)):
+        if stride == 0 and size > 1:
+            value = value.narrow(dim, 0, 1)
+    return value
+
+
 _numbers = itertools.count()
 _instances: "weakref.WeakValueDictionary[int, Derived]" = weakref.WeakValueDictionary()
 
 
-@torch.library.custom_op("graphopt::renew", mutates_args=("slots",))
 def _renew(number: int, sources: list[torch.Tensor], slots: list[torch.Tensor]) -> None:
     _instances[number].renew(sources, slots)
 
 
-@_renew.register_fake
-def _(number: int, sources: list[torch.Tensor], slots: list[torch.Tensor]) -> None:
+def _renew_nothing(number: int, sources: list[torch.Tensor], slots: list[torch.Tensor]) -> None:
     return None
+
+
+# Defined by hand: what `torch.library.custom_op` puts around a call takes ten times as long as the look.
+_library = torch.library.Library("graphopt", "FRAGMENT")  # type: ignore[no-untyped-call]
+_library.define("renew(int number, Tensor[] sources, Tensor(a!)[] slots) -> ()")  # type: ignore[no-untyped-call]
+_library.impl("renew", _renew, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
+torch.library.register_fake("graphopt::renew", _renew_nothing, lib=_library)

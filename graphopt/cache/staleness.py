@@ -2,9 +2,10 @@
 
 torch counts the writes that it sees (`_version`), but fused optimisers, writes through `.data` and numpy
 views do not count, and addresses and ids of what was freed come back. So tensors are *unchanged* where
-they are the same objects, held until then, on the same memory, with the same strides and `_version`, AND
-a sample of their elements has the same bits. Besides, every optimiser that steps says which memory it
-wrote. (References are plain ones: `torch.utils.swap_tensors` refuses tensors that have weak ones.)
+they are the same objects, held until then, on the same memory, with the same strides, `_version` and
+`requires_grad` (by which torch chooses how to multiply, gradients on or off), AND a sample of their
+elements has the same bits. Besides, every optimiser that steps says which memory it wrote. (References are
+plain ones: `torch.utils.swap_tensors` refuses tensors that have weak ones.)
 
 A write that nothing counts and that misses the sample goes unnoticed: then `invalidate()` it is.
 """
@@ -58,6 +59,7 @@ class Watch:
         self._versions = list(map(_version, tensors))
         self._places = list(map(_place, tensors))
         self._strides = list(map(_stride, tensors))
+        self._graded = list(map(_requires_grad, tensors))
         self._samples = [_sample(tensor) for tensor in tensors if tensor.numel()]
         self._on_cpu = [sample.numpy() for sample in self._samples if sample.device.type == "cpu"]
         self._elsewhere = [sample for sample in self._samples if sample.device.type != "cpu"]
@@ -73,6 +75,7 @@ class Watch:
             and list(map(_version, tensors)) == self._versions
             and list(map(_place, tensors)) == self._places
             and list(map(_stride, tensors)) == self._strides
+            and list(map(_requires_grad, tensors)) == self._graded
             and self._read() == self._bits
         )
 
@@ -87,6 +90,7 @@ class Watch:
 _version = operator.attrgetter("_version")
 _place = torch.Tensor.data_ptr
 _stride = torch.Tensor.stride
+_requires_grad = operator.attrgetter("requires_grad")
 
 
 def _sample(tensor: torch.Tensor) -> torch.Tensor:

@@ -57,8 +57,8 @@ def _sentence(name: str, what: str, expected: object, actual: object) -> str:
 
 
 class ArgumentCheck:
-    """Writes the function that checks the arguments: same parameters as forward, returns None or a
-    callable that makes the sentence.
+    """Writes the function that checks the arguments: same parameters as forward. It returns whether an
+    argument requires grad (a traceable one: False), or a callable that makes the sentence.
 
     `objects` and `tensors` are the model's own, which forward may know by identity. Without them, what
     torch.compile cannot follow is left out: most of that it guards itself.
@@ -80,9 +80,10 @@ class ArgumentCheck:
         self.symbols: dict[sympy.Symbol, sympy.Symbol] = {}  # to variables: a parameter may be named s0
         self.distinct: list[str] = []
         self.mutable: list[str] = []
+        self.graded: list[str] = []  # expressions, one of which is true where an argument requires grad
         self._taken: set[str] = {p.name for p in facts.interface.parameters}
 
-    def compile(self) -> Callable[..., Callable[[], str] | None]:
+    def compile(self) -> Callable[..., bool | Callable[[], str]]:
         """The checking function."""
         for parameter, structure in zip(
             self.facts.interface.parameters, self.facts.interface.arguments, strict=True
@@ -94,10 +95,14 @@ class ArgumentCheck:
                 condition = self._python(constraint)
                 self._test(f"not ({condition})", "sizes", str(constraint), "'otherwise'", "the relation")
         source = "\n".join(
-            [f"def check({self._signature()}):", *self.lines, "    return None"],
+            [
+                f"def check({self._signature()}):",
+                *self.lines,
+                f"    return {' or '.join(self.graded) or False}",
+            ],
         )
         exec(compile(source, "<graphopt guard>", "exec"), self.names)
-        check: Callable[..., Callable[[], str] | None] = self.names["check"]
+        check: Callable[..., bool | Callable[[], str]] = self.names["check"]
         return check
 
     def _signature(self) -> str:
@@ -174,6 +179,7 @@ class ArgumentCheck:
             if isinstance(value, torch.Tensor) and not self.traceable:  # Dynamo guards what the graph reads
                 look = f"{self._constant(_look)}({now})"
                 self._test(f"{look} != {self._constant(_look(value))}", where, _look(value), look)
+                self.graded.extend(["True"] * value.requires_grad)
 
     def _const(self, lit: Lit, path: str, name: str) -> None:
         value = lit.value
@@ -233,6 +239,8 @@ class ArgumentCheck:
             self._test(wrong, name, fact.requires_grad, f"{t}.requires_grad", "requires_grad")
         if self.traceable:
             return
+        if fact.dtype.is_floating_point or fact.dtype.is_complex:
+            self.graded.append(f"{t}.requires_grad")
         if fact.dtype.is_complex:
             wrong = f"{t}.is_conj()" if not fact.conjugated else f"not {t}.is_conj()"
             self._test(wrong, name, fact.conjugated, f"{t}.is_conj()", "the conjugate bit")

@@ -39,20 +39,23 @@ class Guard:
             return f"{error} is gone, which a function among the arguments reads"
         except Unsupported as error:
             return error.what
-        if found is not None:
+        if callable(found):
             return found()
         return None if self._surroundings.hold() else self._surroundings.violation()
 
-    def holds(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        """Whether the call satisfies every fact."""
+    def requires_grad(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool | None:
+        """None where the call breaks a fact; else whether an argument or state tensor requires grad."""
         try:
-            return self._arguments(*args, **kwargs) is None and self._surroundings.hold()
+            found = self._arguments(*args, **kwargs)
+            if callable(found) or not self._surroundings.hold():
+                return None
         except (TypeError, KeyError, Unsupported):  # they do not bind, or hold what none held at capture
-            return False
+            return None
+        return found or self._surroundings.state.requires_grad
 
     def tensors(self) -> tuple[torch.Tensor, ...]:
         """The state tensors that the last call was found to hold on, one for each state fact."""
-        return self._surroundings.tensors
+        return self._surroundings.state.tensors
 
     def may_be_copied(self) -> bool:
         """Whether the facts can be bound to a copy of the model as it is now."""
@@ -60,7 +63,7 @@ class Guard:
 
     def holds_traced(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """The same in a form that a tracing compiler follows, but for hooks and global modes."""
-        return self._traceable(*args, **kwargs) is None and self._state(self._model)
+        return self._traceable(*args, **kwargs) is False and self._state(self._model)
 
 
 def _never(model: torch.nn.Module) -> bool:

@@ -38,7 +38,8 @@ class OwnedState:
         self._grads = [fact.requires_grad for fact in facts.state if fact.requires_grad is not None]
         self._looks = looks
         self.tensors: tuple[torch.Tensor, ...] = ()  # as they were when all facts held last
-        self._served: list[Callable[..., bool]] = []
+        self.requires_grad = False  # whether one of them did then
+        self._served: list[tuple[Callable[..., bool], bool]] = []  # and whether a tensor requires grad
 
     def hold(self) -> bool:
         """Whether every tensor is there and looks as at capture. Raises what reading raises where one is
@@ -49,17 +50,17 @@ class OwnedState:
         for owner, name, i in self._ties:
             if owner[name] is not tensors[i]:
                 return False
-        for alike in self._served:
+        for alike, requires_grad in self._served:
             if alike(*tensors):
-                self.tensors = tensors
+                self.tensors, self.requires_grad = tensors, requires_grad
                 return True
         if not self._facts_hold(tensors):
             return False
-        self.tensors = tensors
+        self.tensors, self.requires_grad = tensors, any(map(_requires_grad_of, tensors))
         if self._distinct == len(tensors):
             new = self._looks(tensors)
             if new is not None:
-                self._served = [new, *self._served[: _REMEMBERED - 1]]
+                self._served = [(new, self.requires_grad), *self._served[: _REMEMBERED - 1]]
         return True
 
     def _facts_hold(self, tensors: tuple[Any, ...]) -> bool:

@@ -97,7 +97,7 @@ class Surroundings:
         self._settled = Settled(facts.settled, model)
         if not self._settled.hold():
             raise KeyError("what the first call settles")
-        self._state = OwnedState(facts, model, self._looks)
+        self.state = OwnedState(facts, model, self._looks)
         if self._fixed is None:  # what must never change is noted once all the rest is there
             fixed = Entries()
             modules = dict(modules_of(model))
@@ -143,7 +143,7 @@ class Surroundings:
                 and list(chain.from_iterable(self._children)) == self._order
                 and self._constants.hold()
                 and (not self._facts.settled or self._settled.hold())
-                and self._state.hold()
+                and self.state.hold()
             )
         except (KeyError, IndexError, AttributeError):
             self._missing = "something that was there at capture"
@@ -157,11 +157,6 @@ class Surroundings:
             return False
         self._sized, self._sizes, self._empty = sized, list(map(len, sized)), []
         return True
-
-    @property
-    def tensors(self) -> tuple[torch.Tensor, ...]:
-        """The state tensors as they were when all facts held last, one for each fact."""
-        return self._state.tensors
 
     def objects_hold(self) -> bool:
         """Whether the objects that must stay are those of capture. A guard bound anew would take those that
@@ -187,7 +182,7 @@ class Surroundings:
             or self._fixed.violation()
             or self._shape_violation()
             or self._constants.violation()
-            or self._state.violation()
+            or self.state.violation()
         )
 
     def _shape_violation(self) -> str | None:

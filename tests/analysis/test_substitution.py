@@ -36,6 +36,9 @@ END = "%r: T = aten.cos.default(%c) return %r"
         ("%w: T = aten.sin_.default(%y) " + COPY.format("%y") + END, "y", None),
         (COPY.format("%y") + "return %y, %c", "y", "the caller gets both"),
         (COPY.format("%x") + "return %c", "x", "the caller gets both"),
+        (COPY.format("%y") + "%r: T = aten.matmul.default(%y, %c) return %r", "y", None),
+        (COPY.format("%x") + "%r: T = aten.matmul.default(%y, %c) return %r", "x", "product chooses its way"),
+        (COPY.format("%x") + "%r: T = aten.linear.default(%c, %y) return %r", "x", "product chooses its way"),
         (COPY.format("%y") + "%v: T = aten.alias.default(%y) return %v, %c", "y", "the caller gets both"),
         (
             "%v: f32[2] = aten.slice.Tensor(%y, 0, 2, 4) %c: f32[2] = aten.clone.default(%v) return %c",

@@ -38,6 +38,17 @@ def test_a_chain_that_ends_where_it_began_is_its_beginning(chain: str) -> None:
     assert outcome.steps[-1].why == "shows what %x shows"
 
 
+def test_a_product_is_asked_whether_its_operand_requires_grad() -> None:
+    """matmul of a batch and a matrix rounds otherwise where the matrix requires grad."""
+    refuses(
+        '%x: f32[5, 2, 3]{3, 15, 1} = argument 0; %w: f32[3, 4] = param "w"',
+        """%a: f32[3, 4] = aten.detach.default(%w)
+        %b: f32[5, 2, 4] = aten.matmul.default(%x, %a)
+        return %b""",
+        "like %w, which may require grad, by which a product chooses its way",
+    )
+
+
 def test_views_spelled_differently_are_one() -> None:
     fires(
         X,
