@@ -1,16 +1,22 @@
 """In which order to multiply: the cheapest evaluation of one product of many tensors."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
+from typing import TypeAlias
 
 from graphopt.algebra.pieces import Piece, Pieces
 from graphopt.algebra.polynomial import Index
 from graphopt.algebra.pricing import Prices
 
-MOST_SUBSETS = 4096
-"""Partial products that are looked at; beyond, the cheapest next product is taken."""
+MOST_TRIES = 20_000
+"""Pairs of partial products that are looked at by their sizes; beyond, the cheapest next product is taken."""
+MOST_SHARED = 1_500
+"""Pairs that are looked at for what is the same."""
+
+Tree: TypeAlias = "int | tuple[Tree, Tree]"
+"""An order: the number of an operand, or two that are multiplied."""
 
 
 @dataclass(frozen=True)
@@ -80,20 +86,80 @@ class Orders:
         return [self._best(members, kept) for _, members in groups]
 
     def _best(self, operands: Sequence[Plan], kept: frozenset[Index]) -> Plan:
-        """The cheapest plan for operands that hang together, by their subsets that do."""
+        """The cheapest plan that is found for operands that hang together."""
+        if len(operands) == 1:
+            return operands[0]
+        plan = self._grown(self._tree(operands, kept), operands, kept)[1]
+        if len(operands) > 2 and (self._done or len({one.piece.key for one in operands}) < len(operands)):
+            shared = self._sharing(operands, kept)
+            if shared is not None and shared.seconds < plan.seconds:
+                return shared
+        return plan
+
+    def _tree(self, operands: Sequence[Plan], kept: frozenset[Index]) -> Tree:
+        """The cheapest order by sizes alone: of all subsets that hang together, or of the next product."""
+        sets = [frozenset(plan.piece.indices) for plan in operands]
+        whole = (1 << len(sets)) - 1
+        best: dict[int, tuple[float, Tree, frozenset[Index]]] = {
+            1 << i: (0.0, i, indices) for i, indices in enumerate(sets)
+        }
+        by_size: list[list[int]] = [[], [*best]]
+        tries = 0
+        for size in range(2, len(sets) + 1):
+            by_size.append([])
+            for a, b in _pairs(by_size, size):
+                tries += 1
+                if tries > MOST_TRIES:
+                    return self._greedy(sets, kept)
+                (left, one, mine), (right, other, theirs) = best[a], best[b]
+                if not mine & theirs:
+                    continue
+                out = (mine | theirs) & kept.union(*(s for i, s in enumerate(sets) if not (a | b) >> i & 1))
+                seconds = left + right + self._prices.product(mine, theirs, out)
+                if (a | b) not in best:
+                    by_size[size].append(a | b)
+                elif seconds >= best[a | b][0]:
+                    continue
+                best[a | b] = seconds, (one, other), out
+        return best[whole][1]
+
+    def _greedy(self, sets: Sequence[frozenset[Index]], kept: frozenset[Index]) -> Tree:
+        parts: list[tuple[Tree, frozenset[Index]]] = [*enumerate(sets)]
+        while len(parts) > 1:
+            found: list[tuple[float, int, int, frozenset[Index]]] = []
+            for i, (_, mine) in enumerate(parts):
+                for j in range(i + 1, len(parts)):
+                    theirs = parts[j][1]
+                    if mine & theirs:
+                        outside = (s for n, (_, s) in enumerate(parts) if n not in (i, j))
+                        out = (mine | theirs) & kept.union(*outside)
+                        found.append((self._prices.product(mine, theirs, out), i, j, out))
+            _, i, j, out = min(found, key=lambda one: one[:3])
+            joined = (parts[i][0], parts[j][0]), out
+            parts = [part for n, part in enumerate(parts) if n not in (i, j)] + [joined]
+        return parts[0][0]
+
+    def _grown(self, tree: Tree, operands: Sequence[Plan], kept: frozenset[Index]) -> tuple[int, Plan]:
+        """The plan of a tree, and which operands are in it."""
+        if isinstance(tree, int):
+            return 1 << tree, operands[tree]
+        (a, left), (b, right) = (self._grown(part, operands, kept) for part in tree)
+        out = self._needed(operands, a | b, kept)
+        return a | b, self._joined(left, right, out, Fraction(1))
+
+    def _sharing(self, operands: Sequence[Plan], kept: frozenset[Index]) -> Plan | None:
+        """The cheapest plan where what is the same is made once; None where there is too much to look at."""
         best: dict[int, Plan] = {1 << i: plan for i, plan in enumerate(operands)}
         by_size: list[list[int]] = [[], [*best]]
+        tries = 0
         for size in range(2, len(operands) + 1):
             by_size.append([])
-            for small in range(1, size // 2 + 1):
-                for a in by_size[small]:
-                    for b in by_size[size - small]:
-                        if a & b or (small * 2 == size and a > b):
-                            continue
-                        self._try(a, b, operands, kept, best, by_size[size])
-            if len(best) > MOST_SUBSETS:
-                return self._greedy(operands, kept)
-        return best[(1 << len(operands)) - 1]
+            for a, b in _pairs(by_size, size):
+                tries += 1
+                if tries > MOST_SHARED:
+                    return None
+                self._try(a, b, operands, kept, best, by_size[size])
+        return best.get((1 << len(operands)) - 1)
 
     def _try(
         self,
@@ -130,20 +196,11 @@ class Orders:
         piece = self._pieces.product(a.piece, b.piece, out, by)
         return a.with_(piece, self.cost(piece), b)
 
-    def _greedy(self, operands: Sequence[Plan], kept: frozenset[Index]) -> Plan:
-        plans = [*operands]
-        while len(plans) > 1:
-            best: tuple[float, int, int] | None = None
-            for i, a in enumerate(plans):
-                for j in range(i + 1, len(plans)):
-                    b = plans[j]
-                    if set(a.piece.indices) & set(b.piece.indices):
-                        out = self._needed(plans, 1 << i | 1 << j, kept)
-                        seconds = self._prices.product(a.piece.indices, b.piece.indices, out)
-                        best = min(best or (seconds, i, j), (seconds, i, j))
-            assert best is not None
-            _, i, j = best
-            out = self._needed(plans, 1 << i | 1 << j, kept)
-            joined = self._joined(plans[i], plans[j], out, Fraction(1))
-            plans = [plan for n, plan in enumerate(plans) if n not in (i, j)] + [joined]
-        return plans[0]
+
+def _pairs(by_size: Sequence[Sequence[int]], size: int) -> Iterator[tuple[int, int]]:
+    """Subsets that have no operand in common, and as many as `size` together."""
+    for small in range(1, size // 2 + 1):
+        for a in by_size[small]:
+            for b in by_size[size - small]:
+                if not a & b and (small * 2 < size or a < b):
+                    yield a, b
