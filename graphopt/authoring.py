@@ -8,8 +8,8 @@ from graphopt.affine.forms import Applied, nodes_of, widest
 from graphopt.affine.maps import LinearMap
 from graphopt.algebra.emission import NotEmitted
 from graphopt.algebra.polynomial import NoPolynomial
-from graphopt.algebra.regions import Regions
-from graphopt.algebra.rewriting import Evaluation, evaluation, rewritten
+from graphopt.algebra.regions import Region, Regions, wide_regions
+from graphopt.algebra.rewriting import Rewritten, evaluation, rewritten, seconds_of
 from graphopt.analysis.dependence import Dependence
 from graphopt.analysis.geometry import Geometry, Views
 from graphopt.analysis.gradients import differentiable
@@ -52,7 +52,6 @@ __all__ = [
     "Dependence",
     "Draft",
     "Effect",
-    "Evaluation",
     "Fold",
     "Form",
     "Geometry",
@@ -67,7 +66,9 @@ __all__ = [
     "Node",
     "NotEmitted",
     "Pass",
+    "Region",
     "Regions",
+    "Rewritten",
     "Rule",
     "Rules",
     "Sequence",
@@ -93,7 +94,9 @@ __all__ = [
     "price",
     "print_node",
     "rewritten",
+    "seconds_of",
     "values_in",
+    "wide_regions",
     "widest",
     "written_out",
 ]

@@ -1,17 +1,30 @@
 """Sum-product regions: products and sums of tensors, evaluated in the cheapest way that is found."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 from graphopt.authoring import (
     Claim,
     Dependence,
     Draft,
-    Evaluation,
     NoPolynomial,
     NotEmitted,
+    Region,
     Regions,
+    Rewritten,
     Substitution,
+    Value,
     evaluation,
     rewritten,
+    seconds_of,
+    wide_regions,
 )
+
+WORTH = 0.8
+"""What another evaluation may take of the time at most."""
+LEAST = 5e-6
+MOST_NODES = 40
+"""Of wide regions; larger ones are looked at in parts."""
 
 
 class SumProduct:
@@ -35,45 +48,82 @@ class SumProduct:
     finding = "is cheaper in another order"
 
     def run(self, draft: Draft) -> None:
-        """Visits the regions in order."""
+        """Visits wide regions first; those in them, where these do not gain more."""
         substitution, dependence = draft.substitution(), draft.analysis(Dependence)
-        for region in draft.analysis(Regions):
-            before = sum(map(draft.costs.seconds, region.nodes))
-            found = evaluation(region, draft, dependence.is_fixed)
-            last = region.roots[-1][0]
-            if found.seconds > 0.8 * before or before - found.seconds < 5e-6:
+        fixed = _never if draft.gradients else dependence.is_fixed
+        narrow = [*filter(None, (_better(one, draft, fixed, 0.0) for one in draft.analysis(Regions)))]
+        gains = [(frozenset(node.name for node in one.region.nodes), one.gain) for one in narrow]
+        wide = []
+        for region in draft.analysis(wide_regions):
+            if len(region.nodes) <= MOST_NODES:
+                names = frozenset(node.name for node in region.nodes)
+                inside = sum(gain for members, gain in gains if members <= names)
+                wide.append(_better(region, draft, fixed, inside))
+        done: set[str] = set()
+        for better in (*filter(None, wide), *narrow):
+            names = frozenset(node.name for node in better.region.nodes)
+            if done & names:
                 continue
-            refusal = _against(found, substitution)
-            if refusal is not None:
-                draft.miss(last, refusal)
-                continue
-            self._rewrite(found, before, draft)
-
-    def _rewrite(self, found: Evaluation, before: float, draft: Draft) -> None:
-        try:
-            made = [*rewritten(found, draft)]
-        except (NotEmitted, NoPolynomial):
-            draft.miss(
-                found.region.roots[-1][0], "operators cannot say it so that it lies in memory as before"
-            )
-            return
-        for one in made:
-            if not one.certificate.holds:
-                draft.miss(one.root, "the rewritten form is not the same polynomial")
-                return
-        for one in made:
-            draft.replace(
-                one.root,
-                (one.value,),
-                f"about {before * 1e6:.3g} µs → {found.seconds * 1e6:.3g} µs for all",
-                added=one.nodes,
-                evidence=f"the same polynomial, but for a chance below {one.certificate.bound:.1g}",
-            )
+            refusal = _against(better, substitution)
+            if refusal is None:
+                _rewrite(better, draft)
+                done |= names
+            else:
+                draft.miss(better.region.roots[-1][0], refusal)
 
 
-def _against(found: Evaluation, substitution: Substitution) -> str | None:
+@dataclass(frozen=True)
+class _Better:
+    """A region, the nodes that do the same in less time, and seconds before and after."""
+
+    region: Region
+    made: tuple[Rewritten, ...]
+    before: float
+    after: float
+
+    @property
+    def gain(self) -> float:
+        return self.before - self.after
+
+
+def _never(value: Value) -> bool:
+    return False
+
+
+def _better(region: Region, draft: Draft, fixed: Callable[[Value], bool], least: float) -> _Better | None:
+    """A better way for a region, by more than `least` seconds; None where none is found."""
+    before = seconds_of(region.nodes, draft, fixed)
+    if before < LEAST:
+        return None
+    found = evaluation(region, draft, fixed)
+    most = min(WORTH * before, before - LEAST, before - 1.01 * least)
+    if found.seconds > most:
+        return None
+    last = region.roots[-1][0]
+    try:
+        made = rewritten(found, draft)
+    except (NotEmitted, NoPolynomial):
+        draft.miss(last, "no operators are known that say it otherwise")
+        return None
+    after = seconds_of([node for one in made for node in one.nodes], draft, fixed)
+    if after > most:
+        return None
+    if not all(one.certificate.holds for one in made):
+        draft.miss(last, "the rewritten form is not the same polynomial")
+        return None
+    return _Better(region, made, before, after)
+
+
+def _rewrite(better: _Better, draft: Draft) -> None:
+    why = f"about {better.before * 1e6:.3g} µs → {better.after * 1e6:.3g} µs"
+    for one in better.made:
+        evidence = f"the same polynomial, but for a chance below {one.certificate.bound:.1g}"
+        draft.replace(one.root, (one.value,), why, added=one.nodes, evidence=evidence)
+
+
+def _against(better: _Better, substitution: Substitution) -> str | None:
     """Why a region stays as it is; None where it need not."""
-    memory, region = substitution.memory, found.region
+    memory, region = substitution.memory, better.region
     last = region.roots[-1][0]
     if any(substitution.changed(node, last) for node in region.nodes):
         return "an operand may be written in between"

@@ -18,11 +18,18 @@ class Region:
     roots: tuple[tuple[Node, Polynomial], ...]
 
 
-class Regions:
-    """The regions of one graph."""
+MOST_READERS, MOST_TERMS, MOST_FACTORS = 4, 2, 4
+"""What several nodes read is seen through where it is no larger, in wide regions."""
 
-    def __init__(self, graph: Graph) -> None:
+
+class Regions:
+    """The regions of one graph, bounded by what several nodes read."""
+
+    def __init__(self, graph: Graph, *, wide: bool = False) -> None:
+        """`wide`: seen through small values that several nodes read: then each may be computed otherwise for
+        each, or not at all."""
         self._graph = graph
+        self._wide = wide
         self._found: dict[str, Polynomial] = {}
         self._parts: dict[str, tuple[Value, ...]] = {}
         readable = {node.name for node in graph.nodes if self._read(node, self._as_it_is) is not None}
@@ -74,11 +81,25 @@ class Regions:
             return None
 
     def _through(self, value: Value) -> Polynomial:
-        if value.name in self._found and value.name not in self._needed:
-            return self._found[value.name]
-        return self._as_it_is(value)
+        found = self._found.get(value.name)
+        if found is None or value.name in self._needed:
+            return self._as_it_is(value)
+        readers = len(self._graph.uses[value.name])
+        if readers > 1 and not (self._wide and readers <= MOST_READERS and _is_small(found)):
+            self._needed.add(value.name)
+            return self._as_it_is(value)
+        return found
 
     def _as_it_is(self, value: Value) -> Polynomial:
         if not isinstance(value.type, TensorType):
             raise NoPolynomial
         return leaf(value, (int(size) for size in value.type.shape))
+
+
+def _is_small(p: Polynomial) -> bool:
+    return len(p.terms) <= MOST_TERMS and all(len(term.factors) <= MOST_FACTORS for term in p.terms)
+
+
+def wide_regions(graph: Graph) -> Regions:
+    """The regions, seen through small values that several nodes read."""
+    return Regions(graph, wide=True)

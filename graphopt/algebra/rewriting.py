@@ -1,7 +1,7 @@
 """One region evaluated in another way: what it costs then, and the nodes that do it, each proven."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from graphopt.affine.operands import tensor_of
@@ -14,6 +14,7 @@ from graphopt.algebra.pricing import Prices
 from graphopt.algebra.reading import read
 from graphopt.algebra.regions import Region
 from graphopt.algebra.search import Plan, Search
+from graphopt.analysis.keeping import price
 from graphopt.draft import Draft
 from graphopt.ir.graph import Node, Value
 from graphopt.ir.types import TensorType
@@ -58,7 +59,7 @@ def evaluation(region: Region, draft: Draft, fixed: Callable[[Value], bool]) -> 
     return Evaluation(region, plans, sum(costs.values()) + layout)
 
 
-def rewritten(found: Evaluation, draft: Draft) -> Iterator[Rewritten]:
+def rewritten(found: Evaluation, draft: Draft) -> tuple[Rewritten, ...]:
     """The roots of a region, each in the place of its node. Raises NotEmitted, and NoPolynomial where the
     new nodes cannot be proven."""
     emission = Emission(draft)
@@ -71,9 +72,26 @@ def rewritten(found: Evaluation, draft: Draft) -> Iterator[Rewritten]:
             raise NoPolynomial
         return leaf(value, (int(size) for size in value.type.shape))
 
+    made = []
     for (root, p), plan in zip(found.region.roots, found.plans, strict=True):
-        made = emission.nodes(plan.piece, p, root)
-        for node in made.nodes:
-            if made.dense.name not in known:
+        new = emission.nodes(plan.piece, p, root)
+        for node in new.nodes:
+            if new.dense.name not in known:
                 known[node.results[0].name] = read(node, read_back)
-        yield Rewritten(root, made.value, made.nodes, certificate(p, read_back(made.dense)))
+        made.append(Rewritten(root, new.value, new.nodes, certificate(p, read_back(new.dense))))
+    return tuple(made)
+
+
+def seconds_of(nodes: Sequence[Node], draft: Draft, fixed: Callable[[Value], bool]) -> float:
+    """What nodes take in a call: those that make what calls do not change take the memory for what the
+    others read of it."""
+    made: set[str] = set()
+    seconds = 0.0
+    held: dict[str, Value] = {}
+    for node in nodes:
+        if node.operands and all(value.name in made or fixed(value) for value in node.operands):
+            made.update(value.name for value in node.results)
+            continue
+        seconds += draft.costs.seconds(node)
+        held.update((value.name, value) for value in node.operands if value.name in made)
+    return seconds + sum(price(draft.costs.bytes(value), 1) for value in held.values())

@@ -12,6 +12,7 @@ from graphopt.algebra.pricing import Prices
 
 DEEPEST = 4  # how often something is taken out of a polynomial, one after the other
 WIDEST = 8  # how many things are tried each time
+MOST = 40  # how many sums are looked at for one polynomial
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Search:
         """Pieces that are made by now, by key."""
         self._pieces = pieces
         self._orders = Orders(pieces, prices, self.done)
+        self._left = 0
 
     def plan(self, p: Polynomial) -> Plan:
         """The best plan found; what it makes is `done` from now on."""
@@ -47,14 +49,16 @@ class Search:
                     read[factor] = self._orders.start(self._pieces.read(factor))
                 plans.append(read[factor])
             summands.append(Summand(term.coefficient, tuple(plans)))
+        self._left = MOST
         found = self._evaluated(summands, frozenset(p.free), DEEPEST)
         self.done.update((piece.key, piece) for piece in found.piece.everything())
         return found
 
     def _evaluated(self, summands: Sequence[Summand], free: frozenset[Index], depth: int) -> Plan:
         """A plan for the sum of some summands, along `free` indices or some of them."""
+        self._left -= 1
         best = self._apart(summands, free)
-        if depth and len(summands) > 1:
+        if depth and len(summands) > 1 and self._left > 0:
             for candidate in self._gathered(summands, free, depth):
                 if candidate.seconds < best.seconds:
                     best = candidate
@@ -91,6 +95,8 @@ class Search:
         shared = [members for members in groups.values() if len(members) > 1]
         shared.sort(key=lambda members: -len(members))
         for members in shared[:WIDEST]:
+            if self._left <= 0:
+                return
             yield self._evaluated(self._taken_out(summands, members, free, depth), free, depth - 1)
 
     def _taken_out(
