@@ -109,11 +109,9 @@ def _spread(numbers: Numbers, indices: Sequence[Index], order: Sequence[Index]) 
 def canonical(numbers: Numbers, indices: Sequence[Index]) -> tuple[bytes, tuple[Index, ...]]:
     """A key that is equal for tensors which are the same but for the order and the names of their indices;
     and the indices in the order that the key speaks of."""
-    groups = sorted(range(len(indices)), key=lambda i: (indices[i].size, _mark(numbers, i)))
-    tied = [
-        [*members]
-        for _, members in itertools.groupby(groups, key=lambda i: (indices[i].size, _mark(numbers, i)))
-    ]
+    marks = [(index.size, _mark(numbers, axis)) for axis, index in enumerate(indices)]
+    places = sorted(range(len(indices)), key=marks.__getitem__)
+    tied = [[*members] for _, members in itertools.groupby(places, key=marks.__getitem__)]
     orders = itertools.product(
         *(itertools.permutations(one) if len(one) < 4 else [tuple(one)] for one in tied)
     )
