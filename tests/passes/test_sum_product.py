@@ -1,0 +1,129 @@
+"""Sum-product regions: another order where it is cheaper, whatever the spelling, and none where it is not."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import graphopt
+from tests.sameness import assert_same
+
+PASSES = ["redundant-view", "identity-operation", "common-subexpression", "sum-product", "dead-code"]
+N = 256
+M, V, T = (N, N), (N,), (4, N)
+
+FOUND: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...], list[str]]] = {
+    "a vector at the end": (lambda a, x: a.t() @ a @ x, (M, V), ["mv", "t", "mv"]),
+    "a vector in the middle": (
+        lambda a, x, b: torch.outer(a @ x, x) @ b, (M, V, M),
+        ["mv", "t", "mv", "unsqueeze", "unsqueeze", "mul"],
+    ),
+    "an outer product with a vector": (
+        lambda x, y, z: torch.outer(y, x) @ z, ((4 * N,),) * 3, ["dot", "unsqueeze", "mul"]
+    ),
+    "by einsum": (lambda a, b, x: torch.einsum("ij,jk,k->i", a, b, x), (M, M, V), ["mv", "mv"]),
+    "a repeated product": (lambda a, b, c: a @ b @ c @ a @ b, (M, M, M), ["mm", "mm", "mm"]),
+    "a power": (lambda a: a @ a @ a @ a @ a @ a @ a @ a, (M,), ["mm", "mm", "mm"]),
+    "a common factor": (lambda a, b, c: a @ b + a @ c, (M, M, M), ["add", "mm"]),
+    "a factor common to both sides": (lambda a, b, c, d: a @ c + a @ d + b @ c + b @ d, (M,) * 4, []),
+    "a sum with a vector": (
+        lambda a, h, x: (a - h.t() @ h) @ x, (M, M, V), ["mv", "mv", "t", "mv", "add"]
+    ),
+    "terms that cancel": (lambda a, b, x: (a + b) @ x - a @ x, (M, M, V), ["mv"]),
+    "one element": (lambda a, b: (a @ b)[2, 3], (M, M), ["select", "select", "dot"]),
+    "one row": (lambda a, b: (a @ b)[2], (M, M), ["select", "t", "mv"]),
+    "one row of a linear layer": (
+        lambda x, w, c: torch.nn.functional.linear(x, w, c)[:, -1], ((8, 128, N), (2 * N, N), (2 * N,)), []
+    ),
+    "a trace": (lambda a, b: torch.trace(a @ b), (M, M), ["reshape", "t", "reshape", "mul", "sum"]),
+    "a sum over all": (lambda a, b: (a @ b).sum(), (M, M), ["sum", "sum", "dot"]),
+    "a mean of a linear layer": (
+        lambda x, w, c: torch.nn.functional.linear(x, w, c).mean(1), ((8, 64, N), (2 * N, N), (2 * N,)), []
+    ),
+    "squares summed": (lambda a: (a.t() @ a).square().sum(), ((16, 4 * N),), ["t", "mm", "reshape", "dot"]),
+    "distances": (lambda a, b: ((a[:, None] - b[None]) ** 2).sum(-1), ((N, 64), (N, 64)), []),
+    "a Kronecker product": (
+        lambda a, b, x: torch.kron(a, b) @ x, ((24, 24), (24, 24), (576,)), []
+    ),
+    "multiplied and summed": (lambda a, b: (a[:, :, None] * b[None]).sum(1), ((64, 64), (64, 64)), ["mm"]),
+    "low rank": (lambda x, w, b, a: x @ (w + b @ a), ((4, 512), (512, 512), (512, 8), (8, 512)), []),
+    "linear attention": (lambda q, k, v: q @ k.t() @ v, ((2048, 32),) * 3, ["t", "mm", "mm"]),
+    "a Householder reflection": (lambda v, a: a - 2 * torch.outer(v, v) @ a, (V, M), []),
+    "batches": (lambda a, b, x: a @ b @ x, ((8, 128, 128), (8, 128, 128), (8, 128, 1)), ["bmm", "bmm"]),
+    "both of a product's readers": (lambda a, b, x, y: ((a @ b) @ x, (a @ b) @ y), (M, M, V, V), []),
+}  # fmt: skip
+
+
+def optimized(program: Callable[..., Any], shapes: tuple[tuple[int, ...], ...]) -> graphopt.Optimized:
+    torch.manual_seed(0)
+    with torch.no_grad():
+        return graphopt.optimize(program, tuple(map(torch.randn, shapes)), passes=PASSES, measure=False)
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_a_cheaper_order_is_found(name: str) -> None:
+    program, shapes, expected = FOUND[name]
+    opt = optimized(program, shapes)
+    steps = [step for step in opt.report.steps if step.pass_name == "sum-product"]
+    assert steps and not opt.report.rolled_back
+    assert all("but for a chance below" in step.evidence for step in steps)
+    assert opt.report.equivalent
+    found = [node.op.split(".")[1] for node in opt.graph.nodes]
+    assert not expected or found == expected
+
+
+LEFT: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]] = {
+    "the best order already": (lambda a, x: a @ (a @ x), (M, V)),
+    "low rank with many rows": (lambda x, w, b, a: x @ w + (x @ b) @ a, (T, M, (N, 8), (8, N))),
+    "a short sequence": (lambda q, k, v: q @ k.t() @ v, ((8, 64),) * 3),
+    "a Kronecker product in factors": (lambda a, b, x: b @ x @ a.t(), ((24, 24), (24, 24), (24, 24))),
+    "a function in between": (lambda a, b, x: (a @ b).relu() @ x, (M, M, V)),
+    "the product is returned": (lambda a, b, x: ((y := a @ b), y @ x), (M, M, V)),
+    "what is small": (lambda a, x: a.t() @ a @ x, ((4, 4), (4,))),
+}
+
+
+@pytest.mark.parametrize("why", LEFT)
+def test_it_is_left(why: str) -> None:
+    program, shapes = LEFT[why]
+    assert "sum-product" not in {step.pass_name for step in optimized(program, shapes).report.steps}
+
+
+def _written(a: Tensor, b: Tensor, x: Tensor) -> Tensor:
+    y = a @ b
+    b.zero_()
+    return y @ x
+
+
+def _written_later(a: Tensor, b: Tensor, x: Tensor) -> Tensor:
+    return (a @ b @ x).relu_()
+
+
+@pytest.mark.parametrize("program", [_written, _written_later])
+def test_writes_are_respected(program: Callable[..., Tensor]) -> None:
+    args = torch.randn(M), torch.randn(M), torch.randn(V)
+    with torch.no_grad():
+        assert_same(program, *args, passes=PASSES)
+
+
+def test_where_gradients_flow_nothing_changes() -> None:
+    a, x = torch.randn(M, requires_grad=True), torch.randn(V)
+    assert_same(lambda a, x: a.t() @ a @ x, a, x, passes=["sum-product"], backward=True)
+
+
+def test_strides_of_a_part_of_larger_memory_are_kept() -> None:
+    with torch.no_grad():
+        opt = optimized(lambda a, b: (a @ b)[:, 2], (M, M))
+        a, b = torch.randn(M), torch.randn(M)
+        assert opt(a, b).stride() == (a @ b)[:, 2].stride() == (N,)
+
+
+def test_the_false_square_is_not_taken() -> None:
+    opt = optimized(lambda a, b, c: a @ b @ c @ a @ b, (M, M, M))
+    a, b, c = (torch.randn(M, dtype=torch.float64) for _ in range(3))
+    wrong = torch.linalg.matrix_power(a @ b, 2) @ c
+    found = opt(*(t.float() for t in (a, b, c))).double()
+    assert torch.allclose(found, a @ b @ c @ a @ b, rtol=1e-3, atol=1e-1 * wrong.abs().mean().item())
+    assert not torch.allclose(found, wrong, rtol=1e-1)
