@@ -152,12 +152,16 @@ class Report:
         groups: dict[tuple[str, int, str], Finding] = {}
         added = {node.name for step in self.steps for node in step.added}
         for step in self.steps:
-            for node in (one for one in step.saved if one.name not in added):
+            saved = [node for node in step.saved if node.name not in added]
+            dearest = max(saved, key=lambda node: node_cost(node).bytes, default=None)
+            for node in saved:
                 origin = node.origins[0] if node.origins else None
                 file, line, text = (origin.file, origin.line, origin.text) if origin else ("", 0, "")
                 key = file, line, step.finding
                 found = groups.setdefault(key, Finding(file, line, text, step.finding))
                 found.nodes.append(node)
+                if node is dearest and not step.redone:
+                    found.instead.extend(step.added)
         return sorted(groups.values(), key=lambda f: (-f.cost.bytes - f.cost.flops, f.file, f.line))
 
 
@@ -170,11 +174,13 @@ class Finding:
     source: str
     reason: str
     nodes: list[Node] = field(default_factory=list)
+    instead: list[Node] = field(default_factory=list)
 
     @property
     def cost(self) -> Cost:
-        """What the removed nodes cost together."""
-        return sum(map(node_cost, self.nodes), Cost())
+        """What the removed nodes cost together, less what took their place."""
+        gone, new = (sum(map(node_cost, nodes), Cost()) for nodes in (self.nodes, self.instead))
+        return Cost(max(gone.flops - new.flops, 0), max(gone.bytes - new.bytes, 0))
 
     def text(self) -> str:
         """Two lines: where and what."""

@@ -116,9 +116,12 @@ def _better(region: Region, draft: Draft, fixed: Callable[[Value], bool], least:
 
 def _rewrite(better: _Better, draft: Draft) -> None:
     why = f"about {better.before * 1e6:.3g} µs → {better.after * 1e6:.3g} µs"
+    roots = {one.root.name for one in better.made}
+    inner = [node for node in better.region.nodes if node.name not in roots]  # which only these read
     for one in better.made:
         evidence = f"the same polynomial, but for a chance below {one.certificate.bound:.1g}"
-        draft.replace(one.root, (one.value,), why, added=one.nodes, evidence=evidence)
+        absorbed = inner if one is better.made[-1] else ()
+        draft.replace(one.root, (one.value,), why, added=one.nodes, absorbed=absorbed, evidence=evidence)
 
 
 def _against(better: _Better, substitution: Substitution) -> str | None:
