@@ -1,7 +1,10 @@
 """Operators that multiply each channel by a number and add another, both the same in every call."""
 
+import math
 from dataclasses import dataclass
 from typing import TypeAlias
+
+import torch
 
 from graphopt.affine.operands import Fixed, fixed_if_given, is_fixed, operands_of, shape_of, tensor_of
 from graphopt.ir.graph import Arg, Node, Value
@@ -61,6 +64,8 @@ def channelwise(node: Node, u: Value, channel: int | None, fixed: Fixed) -> Chan
     first = given["self"] == u
     if number is None or (name == "div" and (not first or number == 0.0)):
         return None
+    if name not in ("mul", "div") and isinstance(number, float) and _rounds(number, kind):
+        return None
     if name in ("sub", "rsub"):
         steps = (("sub", number),) if first is (name == "sub") else (("mul", -1.0), ("add", number))
         return Channelwise(node, u, steps)
@@ -72,6 +77,12 @@ _STEPS = {
     for name in ("mul", "add", "sub", "div", "rsub")
     for overload in ("Tensor", "Scalar")
 }
+
+
+def _rounds(number: float, kind: TensorType) -> bool:
+    """Whether to add a number takes half of the bits, or more, of what is near one: (u + 1.5·2²³) − 1.5·2²³
+    rounds u to whole numbers, and is meant to."""
+    return abs(number) >= 1 / math.sqrt(torch.finfo(kind.dtype).eps)
 
 
 def _number(arg: Arg, kind: TensorType, channel: int | None, fixed: Fixed) -> Number | None:

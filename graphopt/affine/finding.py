@@ -23,7 +23,7 @@ from graphopt.analysis.geometry import Views
 from graphopt.ir.graph import Graph, Node, Value
 from graphopt.ir.ops import Alias, Effect, effect_of, lookup
 
-_DEEPEST = 32  # nodes in a branch; what lies deeper is taken as it is
+_DEEPEST = 32  # nodes in front of a map, after it, or in a branch; what lies further is taken as it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,10 @@ class AffineForms:
         form: Form = leaf
         node, views = core.node, tuple[Node, ...]()
         best = Fold(node, form)
-        while (user := self._only_user(node.results[0])) is not None:
+        for _ in range(_DEEPEST):
+            user = self._only_user(node.results[0])
+            if user is None:
+                break
             value, node = node.results[0], user
             if self._rearranges(user):
                 views = (*views, user)
@@ -161,6 +164,8 @@ class AffineForms:
         """Whether a node shows its only tensor's elements in another order or shape, or some of them."""
         operands = [value for value in node.operands if tensor_of(value) is not None]
         if len(operands) != 1 or len(node.results) != 1 or effect_of(node) is not Effect.NONE:
+            return False
+        if node.op == "aten._neg_view.default":  # the one view that shows other numbers
             return False
         before, after = tensor_of(operands[0]), tensor_of(node.results[0])
         if before is None or after is None or before.dtype != after.dtype:

@@ -5,6 +5,8 @@ The weight is seen as (outputs, inputs / groups, *kernel), however the operator 
 
 from dataclasses import dataclass
 
+import torch
+
 from graphopt.affine.operands import Fixed, fixed_if_given, is_fixed, operands_of, shape_of, tensor_of
 from graphopt.ir.graph import Arg, Node, Sequence, Value
 from graphopt.ir.literal import Lit
@@ -56,6 +58,12 @@ class LinearMap:
         """How many channels it reads."""
         return shape_of(self.weight)[self.order[1]] * self.groups
 
+    @property
+    def has_room(self) -> bool:
+        """Whether its type holds any product of two usual weights: float16 ends at 65504 and at 6e-8."""
+        kind = tensor_of(self.node.results[0])
+        return kind is not None and torch.finfo(kind.dtype).max > 1e9
+
 
 # The parameters for the argument, the weight and the bias; the weight's dimensions of outputs and inputs.
 _MAPS = {
@@ -85,9 +93,9 @@ def linear_map(node: Node, fixed: Fixed) -> LinearMap | None:
         return None
     if fixed(x) or not fixed_if_given(given, bias_name, fixed) or {"beta", "alpha"} & set(given):
         return None
-    result, kind = tensor_of(node.results[0]), tensor_of(x)
-    if result is None or kind is None or result.dtype != kind.dtype:
-        return None
+    result, kind, own = tensor_of(node.results[0]), tensor_of(x), tensor_of(weight)
+    if result is None or kind is None or own is None or not result.dtype == kind.dtype == own.dtype:
+        return None  # autocast casts the weight, and may keep that
     added = bias if isinstance(bias, Value) else None
     spatial = len(shape_of(weight)) - 2
     slides = "conv" in node.op
