@@ -55,8 +55,7 @@ class AffineFold:
                 continue  # another fold took some of it: the rest grows in the next round
             size = draft.costs.bytes(widest(fold.form).weight)
             refusal = _against(fold, substitution) or _too_dear(fold, leaf, size, forms, draft)
-            if refusal is None and size > budget:
-                refusal = "what may be kept is used up"
+            refusal = refusal or (None if size <= budget else "what may be kept is used up")
             if refusal is not None:
                 draft.miss(fold.root, refusal)
             elif _replaced(fold, leaf, draft):

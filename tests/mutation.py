@@ -32,7 +32,9 @@ ROOT = Path(__file__).parent.parent
 FILES = (
     *sorted(path for path in (ROOT / "passes").glob("*.py") if path.name != "__init__.py"),
     *(ROOT / "graphopt" / name for name in (
-        "draft.py", "rules.py", "analysis/dependence.py", "analysis/geometry.py", "analysis/gradients.py",
+        "affine/applying.py", "affine/channelwise.py", "affine/finding.py", "affine/forms.py",
+        "affine/maps.py", "affine/operands.py", "affine/weights.py", "builder.py", "draft.py", "rules.py",
+        "analysis/dependence.py", "analysis/geometry.py", "analysis/gradients.py",
         "analysis/memory.py", "analysis/objects.py", "analysis/substitution.py", "ir/laws.py",
         "ir/ops.py", "ir/regions.py",
     )),

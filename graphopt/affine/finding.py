@@ -11,17 +11,17 @@ from graphopt.affine.forms import (
     Scaled,
     Total,
     input_of,
-    maps_of,
     margins,
     nodes_of,
     widest,
 )
 from graphopt.affine.maps import LinearMap, linear_map
-from graphopt.affine.operands import operands_of, tensor_of
+from graphopt.affine.operands import operands_of, type_of
 from graphopt.analysis.dependence import Dependence
 from graphopt.analysis.geometry import Views
 from graphopt.ir.graph import Graph, Node, Value
 from graphopt.ir.ops import Alias, Effect, effect_of, lookup
+from graphopt.ir.types import TensorType
 
 _DEEPEST = 32  # nodes in front of a map, after it, or in a branch; what lies further is taken as it is
 
@@ -61,7 +61,7 @@ class AffineForms:
             readers.setdefault(one.x.name, []).append(one)
         for name, maps in readers.items():
             users = self._graph.uses[name]
-            if len(users) == len(maps) and name not in self._graph.returned and name in self._graph.producer:
+            if len(users) == len(maps) and name not in self._graph.returned:
                 form = self._prelude(maps[0].x, maps)
                 if isinstance(form, Scaled):
                     yield Prelude(form, tuple(maps))
@@ -119,12 +119,11 @@ class AffineForms:
     def _total(self, node: Node, value: Value, form: Form, channel: int, depth: int) -> Form | None:
         """A node that adds a form to another one of the same x."""
         given = operands_of(node)
-        if node.op not in _SUMS or set(given) != {"self", "other"} or effect_of(node) is not Effect.NONE:
+        if node.op not in _SUMS or set(given) != {"self", "other"}:
             return None
         first, second = given["self"], given["other"]
-        if not isinstance(first, Value) or not isinstance(second, Value) or first == second:
-            return None
-        if not first.type == second.type == node.results[0].type or tensor_of(first) is None:
+        assert isinstance(first, Value)
+        if not isinstance(second, Value) or first == second or first.type != second.type:
             return None
         other = self._branch(second if value == first else first, channel, depth)
         pair = (form, other) if value == first else (other, form)
@@ -162,16 +161,15 @@ class AffineForms:
 
     def _rearranges(self, node: Node) -> bool:
         """Whether a node shows its only tensor's elements in another order or shape, or some of them."""
-        operands = [value for value in node.operands if tensor_of(value) is not None]
-        if len(operands) != 1 or len(node.results) != 1 or effect_of(node) is not Effect.NONE:
+        alias = lookup(node.op).alias
+        if alias is Alias.FRESH or effect_of(node) is not Effect.NONE or node.many:
             return False
         if node.op == "aten._neg_view.default":  # the one view that shows other numbers
             return False
-        before, after = tensor_of(operands[0]), tensor_of(node.results[0])
-        if before is None or after is None or before.dtype != after.dtype:
+        tensors = [value for value in node.operands if isinstance(value.type, TensorType)]
+        if len(tensors) != 1 or type_of(tensors[0]).dtype != type_of(node.results[0]).dtype:
             return False
-        alias = lookup(node.op).alias
-        return alias is Alias.VIEW or (alias is Alias.MAY and self._views.shows(node.results[0], operands[0]))
+        return alias is Alias.VIEW or self._views.shows(node.results[0], tensors[0])
 
 
 _SUMS = {"aten.add.Tensor": 1, "aten.sub.Tensor": -1}
@@ -179,8 +177,6 @@ _SUMS = {"aten.add.Tensor": 1, "aten.sub.Tensor": -1}
 
 def _fits(form: Form) -> bool:
     """Whether one linear map can do the whole form."""
-    if not any(maps_of(form)):
-        return False
     return _all_fit(form, widest(form))
 
 

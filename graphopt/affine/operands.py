@@ -1,7 +1,7 @@
 """The operands of a node by their parameters, and which of them a weight can be made from."""
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import TypeAlias, TypeGuard
 
 from graphopt.ir.graph import Arg, Node, Value
 from graphopt.ir.literal import Lit
@@ -18,23 +18,30 @@ def operands_of(node: Node) -> dict[str, Arg]:
     return {name: arg for name, arg in named.items() if arg != Lit(None)}
 
 
-def tensor_of(value: Value) -> TensorType | None:
-    """The type of a real floating tensor; None for what is none."""
-    kind = value.type
-    return kind if isinstance(kind, TensorType) and kind.dtype.is_floating_point else None
+def type_of(value: Value) -> TensorType:
+    """The type of what is known to be a tensor."""
+    assert isinstance(value.type, TensorType)
+    return value.type
 
 
 def shape_of(value: Value) -> tuple[int, ...]:
     """The shape of a static tensor."""
-    assert isinstance(value.type, TensorType)
-    return tuple(int(size) for size in value.type.shape)
+    return tuple(int(size) for size in type_of(value).shape)
 
 
-def is_fixed(value: object, fixed: Fixed) -> bool:
+def number_of(arg: object) -> float | None:
+    """A real number that is written in the graph; None for anything else, True and False too."""
+    if isinstance(arg, Lit) and type(arg.value) in (int, float):
+        return float(arg.value)  # type: ignore[arg-type]
+    return None
+
+
+def is_fixed(value: object, fixed: Fixed) -> TypeGuard[Value]:
     """Whether an operand is a static floating tensor that calls do not change."""
-    if not isinstance(value, Value) or (kind := tensor_of(value)) is None:
+    if not isinstance(value, Value) or not isinstance(value.type, TensorType):
         return False
-    return kind.is_static and kind.strides is not None and fixed(value)
+    kind = value.type
+    return kind.dtype.is_floating_point and kind.is_static and kind.strides is not None and fixed(value)
 
 
 def fixed_if_given(given: dict[str, Arg], name: str, fixed: Fixed) -> bool:

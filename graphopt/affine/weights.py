@@ -63,7 +63,7 @@ class _Maker:
                 weight, shift = self.of(inner)
                 scale, added = self._scale_and_shift(by)
                 if scale != 1.0:
-                    weight = self._times(weight, self._along(scale, weight, 0))
+                    weight = self._times(weight, self._down(scale, weight))
                 return weight, self._plus(self._scaled(shift, scale), added)
             case Total(_, first, second, sign):
                 (weight, shift), (other, moved) = self.of(first), self.of(second)
@@ -75,11 +75,9 @@ class _Maker:
 
     def vector(self, number: Number, size: int) -> Value:
         """A number for each of `size` channels."""
-        if isinstance(number, Value) and shape_of(number):
-            return number
-        one = number if isinstance(number, float) else 1.0
-        filled = self._build("aten.full.default", [size], one, dtype=torch.float64, device=self._device)
-        return filled if isinstance(number, float) else self._build("aten.mul.Tensor", filled, number)
+        if isinstance(number, Value):
+            return self._build("aten.expand.default", number, [size])
+        return self._build("aten.full.default", [size], number, dtype=torch.float64, device=self._device)
 
     def _of_map(self, map: LinearMap) -> tuple[Value, Number | None]:
         weight = self._wide_copy(map.weight)
@@ -97,8 +95,8 @@ class _Maker:
         grouped = [groups, rows // groups, columns, *kernel]
 
         def times_inputs(number: Number) -> Value:
-            if groups == 1 or isinstance(number, float) or not shape_of(number):
-                return self._times(weight, self._along(number, weight, 1))
+            if isinstance(number, float) or not shape_of(number):
+                return self._times(weight, number)
             facing = self._build("aten.reshape.default", number, [groups, 1, columns, *(1 for _ in kernel)])
             product = self._times(self._build("aten.reshape.default", weight, grouped), facing)
             return self._build("aten.reshape.default", product, [rows, columns, *kernel])
@@ -124,9 +122,10 @@ class _Maker:
         return self._build("aten.reshape.default", eye, [groups * columns, columns, *ones]) if ones else eye
 
     def _padded(self, weight: Value, zeros: tuple[int, ...] | None) -> Value:
-        if not any(zeros or ()):
+        assert zeros is not None
+        if not any(zeros):
             return weight
-        around = [number for one in reversed(zeros or ()) for number in (one, one)]
+        around = [number for one in reversed(zeros) for number in (one, one)]
         return self._build("aten.constant_pad_nd.default", weight, around)
 
     def _scale_and_shift(self, by: Channelwise) -> tuple[Number, Number | None]:
@@ -161,21 +160,16 @@ class _Maker:
         return self._build("aten.reshape.default", self._wide_copy(number), [] if size == 1 else [size])
 
     def _wide_copy(self, value: Value) -> Value:
-        assert isinstance(value.type, TensorType)
-        if value.type.dtype == torch.float64:
-            return value
         return self._build("aten._to_copy.default", value, dtype=torch.float64)
 
     def _reciprocal(self, number: Value) -> Value:
         return self._build("aten.reciprocal.default", number)
 
-    def _along(self, number: Number, weight: Value, dim: int) -> Number:
-        """A vector, laid along a dimension of a weight."""
-        if isinstance(number, float) or not shape_of(number):
+    def _down(self, number: Number, weight: Value) -> Number:
+        """A vector, laid along the outputs of a weight."""
+        if isinstance(number, float):
             return number
-        sizes = [1] * len(shape_of(weight))
-        sizes[dim] = -1
-        return self._build("aten.reshape.default", number, sizes)
+        return self._build("aten.reshape.default", number, [-1] + [1] * (len(shape_of(weight)) - 1))
 
     def _times(self, weight: Value, number: Number) -> Value:
         kind = "Scalar" if isinstance(number, float) else "Tensor"

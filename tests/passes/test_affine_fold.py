@@ -429,6 +429,13 @@ def _writes(p: Program, x: torch.Tensor) -> torch.Tensor:
     return (y + x) * p.g
 
 
+def _writes_inner(p: Program, x: torch.Tensor) -> Any:
+    y = x.sin()
+    z = torch.matmul(y * p.g[0], p.w) + p.h
+    y.add_(1)
+    return z * p.h, y
+
+
 def _written_weight(p: Program, x: torch.Tensor) -> torch.Tensor:
     y = p.l(x) * p.g
     p.calls.add_(1)
@@ -474,6 +481,14 @@ def test_what_is_written_in_between_is_read_before() -> None:
     model = Program(_writes, l=nn.Linear(64, 64))
     with torch.no_grad():
         assert not assert_same(model, torch.randn(ROWS), passes=["affine-fold"]).report.steps
+        report = assert_same(Program(_writes_inner), torch.randn(ROWS), passes=["affine-fold"]).report
+    assert [missed.why_not for missed in report.missed] == ["an operand may be written in between"]
+
+
+def test_it_is_said_what_the_caller_could_tell() -> None:
+    model = Program(lambda p, x: p.l(x)[1:] * 0.5, l=nn.Linear(64, 64))
+    missed = optimized(model, torch.randn(ROWS)).report.missed
+    assert [one.why_not for one in missed] == ["the caller, or a node, can tell how it lies in its memory"]
 
 
 APART: dict[str, tuple[nn.Module, nn.Module]] = {
@@ -481,6 +496,18 @@ APART: dict[str, tuple[nn.Module, nn.Module]] = {
     "other groups": (conv(16, 16, 3, padding=1), conv(16, 16, 1, groups=2)),
     "no common centre": (conv(16, 16, 3, padding=1), conv(16, 16, 2, dilation=2, padding=1)),
     "other dilations": (conv(16, 16, 3, padding=1), conv(16, 16, 3, padding=2, dilation=2)),
+    "kernels along other dimensions": (
+        conv(16, 16, (3, 1), padding=(1, 0)),
+        conv(16, 16, (1, 3), padding=(0, 1)),
+    ),
+    "centres between two taps": (
+        conv(16, 16, 3, stride=7, padding=3, dilation=2),
+        conv(16, 16, 1, stride=7),
+    ),
+    "two that are transposed": (nn.ConvTranspose2d(16, 16, 1), nn.ConvTranspose2d(16, 16, 1)),
+    "one that is transposed": (conv(16, 16, 1), nn.ConvTranspose2d(16, 16, 1)),
+    "another that is transposed": (nn.ConvTranspose2d(16, 16, 3, padding=1), conv(16, 16, 1)),
+    "the input of one that is transposed": (nn.ConvTranspose2d(16, 16, 1), nn.Identity()),
     "padded on one side": (conv(16, 16, 4, padding="same"), conv(16, 16, 1)),
 }
 
