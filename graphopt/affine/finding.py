@@ -16,7 +16,7 @@ from graphopt.affine.forms import (
     widest,
 )
 from graphopt.affine.maps import LinearMap, linear_map
-from graphopt.affine.operands import operands_of, type_of
+from graphopt.affine.operands import operands_of
 from graphopt.analysis.dependence import Dependence
 from graphopt.analysis.geometry import Views
 from graphopt.ir.graph import Graph, Node, Value
@@ -150,7 +150,7 @@ class AffineForms:
 
     def _channelwise(self, node: Node, channel: int) -> Channelwise | None:
         found = (channelwise(node, value, channel, self._fixed) for value in node.operands)
-        return next((one for one in found if one is not None and not self._fixed(one.u)), None)
+        return next((one for one in found if one is not None), None)
 
     def _fixed(self, value: Value) -> bool:
         return self._dependence.is_fixed(value)
@@ -161,15 +161,12 @@ class AffineForms:
 
     def _rearranges(self, node: Node) -> bool:
         """Whether a node shows its only tensor's elements in another order or shape, or some of them."""
-        alias = lookup(node.op).alias
-        if alias is Alias.FRESH or effect_of(node) is not Effect.NONE or node.many:
-            return False
-        if node.op == "aten._neg_view.default":  # the one view that shows other numbers
-            return False
+        if effect_of(node) is not Effect.NONE or node.many or node.op == "aten._neg_view.default":
+            return False  # the last is the one view that shows other numbers
         tensors = [value for value in node.operands if isinstance(value.type, TensorType)]
-        if len(tensors) != 1 or type_of(tensors[0]).dtype != type_of(node.results[0]).dtype:
+        if len(tensors) != 1:
             return False
-        return alias is Alias.VIEW or self._views.shows(node.results[0], tensors[0])
+        return lookup(node.op).alias is Alias.VIEW or self._views.shows(node.results[0], tensors[0])
 
 
 _SUMS = {"aten.add.Tensor": 1, "aten.sub.Tensor": -1}

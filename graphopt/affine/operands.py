@@ -30,10 +30,11 @@ def shape_of(value: Value) -> tuple[int, ...]:
 
 
 def number_of(arg: object) -> float | None:
-    """A real number that is written in the graph; None for anything else, True and False too."""
-    if isinstance(arg, Lit) and type(arg.value) in (int, float):
-        return float(arg.value)  # type: ignore[arg-type]
-    return None
+    """A real number that is written in the graph; None for what is computed."""
+    if not isinstance(arg, Lit):
+        return None
+    assert isinstance(arg.value, int | float)
+    return float(arg.value)
 
 
 def is_fixed(value: object, fixed: Fixed) -> TypeGuard[Value]:

@@ -492,7 +492,7 @@ def test_it_is_said_what_the_caller_could_tell() -> None:
 
 
 APART: dict[str, tuple[nn.Module, nn.Module]] = {
-    "other strides": (conv(16, 16, 3, padding=1, stride=2), conv(16, 16, 2, stride=2, padding=0)),
+    "no centre": (conv(16, 16, 3, padding=1, stride=2), conv(16, 16, 2, stride=2, padding=0)),
     "other groups": (conv(16, 16, 3, padding=1), conv(16, 16, 1, groups=2)),
     "no common centre": (conv(16, 16, 3, padding=1), conv(16, 16, 2, dilation=2, padding=1)),
     "other dilations": (conv(16, 16, 3, padding=1), conv(16, 16, 3, padding=2, dilation=2)),
@@ -507,7 +507,10 @@ APART: dict[str, tuple[nn.Module, nn.Module]] = {
     "two that are transposed": (nn.ConvTranspose2d(16, 16, 1), nn.ConvTranspose2d(16, 16, 1)),
     "one that is transposed": (conv(16, 16, 1), nn.ConvTranspose2d(16, 16, 1)),
     "another that is transposed": (nn.ConvTranspose2d(16, 16, 3, padding=1), conv(16, 16, 1)),
-    "the input of one that is transposed": (nn.ConvTranspose2d(16, 16, 1), nn.Identity()),
+    "the input of one that is transposed": (nn.Identity(), nn.ConvTranspose2d(16, 16, 1)),
+    "strides of the first": (conv(16, 16, 1, stride=9), conv(16, 16, 3, padding=1, stride=8)),
+    "strides that differ": (conv(16, 16, 3, padding=1, stride=8), conv(16, 16, 1, stride=9)),
+    "dilations that differ": (conv(16, 16, 3, stride=8), conv(16, 16, 3, stride=8, dilation=2)),
     "padded on one side": (conv(16, 16, 4, padding="same"), conv(16, 16, 1)),
 }
 

@@ -47,6 +47,8 @@ def norm(mean: str = "%h", variance: str = "%h", weight: str = "%g", bias: str =
 
 LEFT = {
     "a norm without statistics": norm(mean="None", variance="None").replace("False", "True"),
+    "a norm by statistics of the call": norm().replace("False", "True"),
+    "another operator": LINEAR + "%r: f32[512, 64] = aten.maximum.default(%y, %g)\nreturn %r",
     "a norm by a mean of the call": norm(mean="%a"),
     "a norm by a variance of the call": norm(variance="%a"),
     "a norm with a weight of the call": norm(weight="%a"),
@@ -81,6 +83,10 @@ LEFT = {
     "a sum that broadcasts": "%i: f32[1, 64] = aten.slice.Tensor(%w, 0, 0, 1)\n"
     + "%y: f32[512, 1] = aten.linear.default(%x, %i)\n"
     + "%r: f32[512, 64] = aten.add.Tensor(%y, %x)\nreturn %r",
+    "what is turned in place": LINEAR
+    + "%a: f32[64, 512]{1, 64} = aten.t_.default(%y)\n"
+    + "%r: f32[64, 512]{1, 64} = aten.mul.Tensor(%a, 2)\n"
+    + "%q: f32[64, 512]{1, 64} = aten.relu.default(%r)\nreturn %q",
     "one part of several": LINEAR
     + "parts: (%a: f32[512, 64]) = aten.chunk.default(%y, 1)\n"
     + "%r: f32[512, 64] = aten.mul.Tensor(%a, 2)\n%q: f32[512, 64] = aten.relu.default(%r)\nreturn %q",
@@ -117,8 +123,9 @@ def test_it_leaves(what: str) -> None:
         assert not outcome.missed
 
 
-def test_a_table_that_is_state_is_left() -> None:
-    ops, _ = folded(LEFT["a table"], more='%t: f32[512, 64] = param "t"')
+@pytest.mark.parametrize("shape", ["512, 64", "512, 1"])
+def test_a_table_that_is_state_is_left(shape: str) -> None:
+    ops, _ = folded(LEFT["a table"], more=f'%t: f32[{shape}] = param "t"')
     assert ops == ["linear", "mul"]
 
 
@@ -146,10 +153,11 @@ def test_numbers_that_come_of_sizes_are_left() -> None:
 CONVOLUTION = '%k: f32[16, 16, 3] = param "k"\n%c: f32[16, 1] = param "c"'
 
 
-def test_windows_of_unknown_size_slide_as_they_did() -> None:
+@pytest.mark.parametrize("window", ["[%e, 1]", "1, [%e, 0]", "1, 0, [%e, 1]", "1, 0, 1, %e"])
+def test_windows_of_unknown_size_slide_as_they_did(window: str) -> None:
     lines = "%e: int<s0> = aten.sym_size.int(%x, 0)\n"
     lines += "%o: f32[16, 16, 1, 1] = aten.view.default(%d, [16, 16, 1, 1])\n"
-    lines += "%y: f32[<s0>, 16, 9, 9] = aten.conv2d.default(%x, %o, None, [%e, 1])\n"
+    lines += f"%y: f32[<s0>, 16, 9, 9] = aten.conv2d.default(%x, %o, None, {window})\n"
     lines += "%z: f32[<s0>, 16, 9, 9] = aten.conv2d.default(%x, %o)\n"
     lines += "%r: f32[<s0>, 16, 9, 9] = aten.add.Tensor(%y, %z)\nreturn %r"
     ops, _ = folded(lines, "f32[<s0>, 16, 9, 9]", '%d: f32[16, 16] = param "d"')
@@ -224,6 +232,43 @@ def test_two_sums_are_one_fold() -> None:
     lines += ["%r: f32[512, 64] = aten.sub.Tensor(%b, %c)", "return %r"]
     ops, outcome = folded("\n".join(lines))
     assert ops == ["linear"] and len(outcome.steps) == 1
+
+
+def test_a_number_goes_past_views_of_any_size_and_what_may_be_one() -> None:
+    lines = "%y: f32[<s0>, 64] = aten.linear.default(%x, %w)\n"
+    lines += "%e: int<s0> = aten.sym_size.int(%x, 0)\n"
+    lines += "%a: f32[64, <s0>] = aten.view.default(%y, [64, %e])\n"
+    lines += "%r: f32[64, <s0>] = aten.mul.Tensor(%a, 2)\n"
+    lines += "%q: f32[64, <s0>] = aten.relu.default(%r)\nreturn %q"
+    assert folded(lines, "f32[<s0>, 64]")[0] == ["linear", "sym_size", "view", "relu"]
+    lines = LINEAR + "%a: f32[64, 512] = aten.reshape.default(%y, [64, 512])\n"
+    lines += "%r: f32[64, 512] = aten.mul.Tensor(%a, 2)\n"
+    lines += "%q: f32[64, 512] = aten.relu.default(%r)\nreturn %q"
+    assert folded(lines)[0] == ["linear", "reshape", "relu"]
+
+
+def test_the_input_goes_into_the_weight_however_often_it_is_added() -> None:
+    lines = LINEAR + "%a: f32[512, 64] = aten.mul.Tensor(%x, %g)\n"
+    lines += "%b: f32[512, 64] = aten.add.Tensor(%a, %x)\n"
+    lines += "%r: f32[512, 64] = aten.add.Tensor(%y, %b)\nreturn %r"
+    assert folded(lines)[0] == ["linear"]
+    _check(text(lines))
+
+
+def test_a_scaled_input_and_the_input_go_into_one_weight() -> None:
+    lines = "%a: f32[512, 64] = aten.mul.Tensor(%x, %g)\n"
+    lines += "%y: f32[512, 64] = aten.linear.default(%a, %w)\n"
+    lines += "%r: f32[512, 64] = aten.add.Tensor(%y, %x)\nreturn %r"
+    assert folded(lines)[0] == ["linear"]
+    _check(text(lines))
+
+
+def test_what_a_weight_is_made_from_is_counted_once() -> None:
+    lines = LINEAR + "%a: f32[512, 64] = aten.mul.Tensor(%y, %g)\n"
+    lines += "%r: f32[512, 64] = aten.add.Tensor(%a, %g)\nreturn %r"
+    forms = AffineForms(parse_graph(text(lines)))
+    fold = forms.fold(forms.maps["y"])
+    assert fold.root.name == "r" and forms.sources(fold.form) == 2
 
 
 def _chain(first: str, last: str, count: int) -> str:
