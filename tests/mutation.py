@@ -42,6 +42,7 @@ FILES = (
 TESTS = (
     "tests/passes",
     "tests/analysis",
+    "tests/test_builder.py",
     "tests/test_draft.py",
     "tests/test_rules.py",
     "tests/ir/test_laws.py",

@@ -33,8 +33,7 @@ def applied_once(form: Form, views: tuple[Node, ...], build: Builder) -> tuple[V
 def _seen(view: Node, value: Value, build: Builder) -> Value:
     """What a view shows of another tensor than its own."""
     args = [value if _is_tensor(arg) else arg for arg in view.args]
-    kwargs = {name: value if _is_tensor(arg) else arg for name, arg in view.kwargs}
-    return build.typed(view.op, args, view.results[0].type, kwargs)
+    return build.typed(view.op, args, view.results[0].type, dict(view.kwargs))
 
 
 def _is_tensor(arg: Arg) -> bool:

@@ -255,6 +255,29 @@ def test_the_input_goes_into_the_weight_however_often_it_is_added() -> None:
     _check(text(lines))
 
 
+def test_a_view_keeps_the_sizes_that_it_reads() -> None:
+    lines = "%y: f32[<s0>, 64] = aten.linear.default(%x, %w)\n%e: int<s0> = aten.sym_size.int(%x, 0)\n"
+    lines += "%a: f32[<s0>, 64] = aten.slice.Tensor(%y, 0, 0, %e)\n"
+    lines += "%r: f32[<s0>, 64] = aten.mul.Tensor(%a, 2)\n"
+    lines += "%q: f32[<s0>, 64] = aten.relu.default(%r)\nreturn %q"
+    ops, outcome = folded(lines, "f32[<s0>, 64]")
+    assert ops == ["sym_size", "linear", "slice", "relu"]
+    (seen,) = [node for node in outcome.graph.nodes if node.op == "aten.slice.Tensor"]
+    assert [value.name for value in seen.operands][1:] == ["e"]
+
+
+@pytest.mark.parametrize("op, ops", [("linear", ["t", "linear"]), ("mm", ["t", "mm", "mul"])])
+def test_of_what_lies_turned_only_the_same_operator_makes_the_same_strides(op: str, ops: list[str]) -> None:
+    lines = "%a: f32[512, 64]{1, 512} = aten.t.default(%x)\n"
+    lines += f"%y: f32[512, 64] = aten.{op}.default(%a, %w)\n"
+    lines += "%r: f32[512, 64] = aten.mul.Tensor(%y, %g)\nreturn %r"
+    found, outcome = folded(lines, "f32[64, 512]")
+    assert found == ops
+    assert [missed.why_not for missed in outcome.missed] == ["its result would lie otherwise in memory"] * (
+        op == "mm"
+    )
+
+
 def test_a_scaled_input_and_the_input_go_into_one_weight() -> None:
     lines = "%a: f32[512, 64] = aten.mul.Tensor(%x, %g)\n"
     lines += "%y: f32[512, 64] = aten.linear.default(%a, %w)\n"
