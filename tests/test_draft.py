@@ -2,6 +2,7 @@
 
 import pytest
 
+from graphopt.analysis.costs import Costs
 from graphopt.draft import Claim, Draft, Site, applied
 from graphopt.errors import InvalidGraph, PassError
 from graphopt.ir.graph import Graph, Node, Value
@@ -209,3 +210,8 @@ def test_what_stands_for_what_nothing_reads_is_removed() -> None:
     draft.remove(node["c"], "unread")
     assert draft.remove(node["a"], "unread")
     assert [n.name for n in draft.finish().nodes] == ["d", "e"]
+
+
+def test_a_draft_tells_what_nodes_cost_on_the_machine_that_it_is_given() -> None:
+    costs = Costs()
+    assert Draft(parse_graph(GRAPH), costs=costs).costs is costs
