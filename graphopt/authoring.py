@@ -21,6 +21,7 @@ from graphopt.draft import Claim, Draft
 from graphopt.ir.graph import Arg, Graph, Mapping, Node, Sequence, Slice, Value, values_in
 from graphopt.ir.laws import Form, Law, holds, is_number, kind_of, laws_of
 from graphopt.ir.literal import Lit
+from graphopt.ir.operands import operands_of
 from graphopt.ir.ops import Alias, Effect, effect_of, lookup, operands_commute
 from graphopt.ir.regions import key_of, written_out
 from graphopt.ir.text import print_node
@@ -91,6 +92,7 @@ __all__ = [
     "lookup",
     "nodes_of",
     "operands_commute",
+    "operands_of",
     "price",
     "print_node",
     "rewritten",

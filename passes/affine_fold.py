@@ -45,19 +45,20 @@ class AffineFold:
         forms, substitution = draft.analysis(AffineForms), draft.substitution()
         leaves = _leaves(forms, draft)
         budget = budget_of(draft.graph, draft.costs.bytes)
-        done: set[str] = set()
         for name, leaf in leaves.items():
-            fold = forms.fold(leaf) if name not in done else None
+            if isinstance(leaf, Applied) and not all(map(draft.live, nodes_of(leaf.inner))):
+                leaf = leaf.map  # the map before it has taken what stood in front
+            fold = forms.fold(leaf) if draft.live(forms.maps[name].node) else None
             if fold is None or isinstance(fold.form, LinearMap):
                 continue
+            if not all(map(draft.live, nodes_of(fold.form))):
+                continue  # another fold took some of it: the rest grows in the next round
             size = draft.costs.bytes(widest(fold.form).weight)
             refusal = _against(fold, substitution) or _too_dear(fold, leaf, size, forms, draft)
-            if refusal is None and size > budget:
-                refusal = "what may be kept is used up"
+            refusal = refusal or (None if size <= budget else "what may be kept is used up")
             if refusal is not None:
                 draft.miss(fold.root, refusal)
             elif _replaced(fold, leaf, draft):
-                done.update(node.name for node in nodes_of(fold.form))
                 budget -= size
 
 
@@ -78,6 +79,8 @@ def _leaves(forms: AffineForms, draft: Draft) -> dict[str, LinearMap | Applied]:
 def _against(fold: Fold, substitution: Substitution) -> str | None:
     """Why a fold would change something else; None where it would not."""
     memory, result = substitution.memory, fold.root.results[0]
+    if not widest(fold.form).has_room:
+        return "the product of two weights may be too large for its type, or too small"
     if any(substitution.changed(node, fold.root) for node in (*nodes_of(fold.form), *fold.views)):
         return "an operand may be written in between"
     if fold.views and (memory.is_placed(result) or result.name in memory.reshaped):
@@ -107,6 +110,9 @@ def _replaced(fold: Fold, leaf: LinearMap | Applied, draft: Draft) -> bool:
     found = applied_once(fold.form, fold.views, build)
     if found is None:
         draft.miss(fold.root, "its result would lie otherwise in memory")
+        return False
+    if not draft.has_room(build.nodes):
+        draft.miss(fold.root, "the graph would grow too large")
         return False
     value, weights = found
     kept = [one for one in (weights.weight, weights.bias) if one is not None]

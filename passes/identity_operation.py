@@ -8,7 +8,6 @@ from graphopt.authoring import (
     Effect,
     Form,
     Law,
-    Lit,
     Node,
     Substitution,
     TensorType,
@@ -19,6 +18,7 @@ from graphopt.authoring import (
     kind_of,
     laws_of,
     lookup,
+    operands_of,
 )
 
 
@@ -64,7 +64,7 @@ def _copied(node: Node, draft: Draft) -> tuple[Value, str] | None:
     """The operand that a node copies, and why."""
     for form in (Form.COPY, Form.CAST, Form.SAME):
         for law in laws_of(node.op, form):
-            given = _given(node)
+            given = operands_of(node)
             operands = {given.get(name) for name in law.operands}
             value = operands.pop()
             if not isinstance(value, Value) or operands or not _applies(law, node, value, draft):
@@ -78,13 +78,13 @@ def _undone(node: Node, draft: Draft, substitution: Substitution) -> tuple[Value
     """The value that a node gives back together with the one before it, and why."""
     for form in (Form.IDEMPOTENT, Form.INVOLUTION, Form.CAST):
         for law in laws_of(node.op, form):
-            middle = _given(node).get(law.operands[0])
+            middle = operands_of(node).get(law.operands[0])
             if not isinstance(middle, Value) or not _applies(law, node, middle, draft):
                 continue
             inner = draft.graph.producer.get(draft.resolve(middle).name)
             if inner is None or substitution.changed(inner, node):
                 continue
-            first = _given(inner).get(law.operands[0])
+            first = operands_of(inner).get(law.operands[0])
             value = inner.results[0] if form is Form.IDEMPOTENT else first
             undoes = _casts_back if form is Form.CAST else _repeats
             if isinstance(value, Value) and undoes(inner, node, value, law):
@@ -95,7 +95,7 @@ def _undone(node: Node, draft: Draft, substitution: Substitution) -> tuple[Value
 def _repeats(inner: Node, node: Node, value: Value, law: Law) -> bool:
     """Whether two nodes are the same operator with equal operands, the law's aside."""
     but = {law.operands[0]: None}
-    return inner.op == node.op and {**_given(inner), **but} == {**_given(node), **but}
+    return inner.op == node.op and {**operands_of(inner), **but} == {**operands_of(node), **but}
 
 
 def _casts_back(inner: Node, node: Node, value: Value, law: Law) -> bool:
@@ -111,7 +111,7 @@ def _applies(law: Law, node: Node, operand: Value, draft: Draft) -> bool:
     """Whether a node is as the law says: literals as named, all but the free parameters at defaults."""
     if not isinstance(operand.type, TensorType) or kind_of(operand.type.dtype) not in tuple(law.kinds):
         return False
-    given, literals = _given(node), dict(law.literals)
+    given, literals = operands_of(node), dict(law.literals)
     named = all(is_number(_literal(given.get(name), node, draft), value) for name, value in literals.items())
     return named and set(given) <= {*law.operands, *literals, *law.free}
 
@@ -119,12 +119,6 @@ def _applies(law: Law, node: Node, operand: Value, draft: Draft) -> bool:
 def _literal(arg: object, node: Node, draft: Draft) -> object:
     """A literal, or that which a tensor is filled with."""
     return draft.analysis(Dependence).number(arg, node) if isinstance(arg, Value) else arg
-
-
-def _given(node: Node) -> dict[str, object]:
-    """The operands of a node by parameter, without those that are None, as by default."""
-    named = {**dict(zip(lookup(node.op).parameters, node.args, strict=False)), **dict(node.kwargs)}
-    return {name: arg for name, arg in named.items() if arg != Lit(None)}
 
 
 def _short(node: Node) -> str:

@@ -32,14 +32,17 @@ ROOT = Path(__file__).parent.parent
 FILES = (
     *sorted(path for path in (ROOT / "passes").glob("*.py") if path.name != "__init__.py"),
     *(ROOT / "graphopt" / name for name in (
-        "draft.py", "rules.py", "analysis/dependence.py", "analysis/filled.py", "analysis/geometry.py",
-        "analysis/gradients.py", "analysis/memory.py", "analysis/objects.py", "analysis/substitution.py",
-        "ir/laws.py", "ir/ops.py", "ir/regions.py",
+        "affine/applying.py", "affine/channelwise.py", "affine/finding.py", "affine/forms.py",
+        "affine/maps.py", "affine/operands.py", "affine/weights.py", "builder.py", "draft.py", "rules.py",
+        "analysis/dependence.py", "analysis/filled.py", "analysis/geometry.py", "analysis/gradients.py",
+        "analysis/memory.py", "analysis/objects.py", "analysis/substitution.py", "ir/laws.py", "ir/ops.py",
+        "ir/regions.py",
     )),
 )  # fmt: skip
 TESTS = (
     "tests/passes",
     "tests/analysis",
+    "tests/test_builder.py",
     "tests/test_draft.py",
     "tests/test_rules.py",
     "tests/ir/test_laws.py",

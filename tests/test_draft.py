@@ -2,6 +2,7 @@
 
 import pytest
 
+from graphopt.analysis.costs import Costs
 from graphopt.draft import Claim, Draft, Site, applied
 from graphopt.errors import InvalidGraph, PassError
 from graphopt.ir.graph import Graph, Node, Value
@@ -168,7 +169,7 @@ NEGATION = "graph {\n %x: f32[4] = argument 0\n %a: f32[4] = aten.neg.default(%x
 
 @pytest.mark.parametrize("one", [Multiplies(3), Multiplies(2000)])
 def test_a_pass_that_makes_nodes_without_end_is_stopped(one: Multiplies) -> None:
-    with pytest.raises(PassError, match=r"the pass multiplies failed: .* more than 1002 nodes") as caught:
+    with pytest.raises(PassError, match=r"the pass multiplies failed: .* more than 1016 nodes") as caught:
         run_passes(parse_graph(NEGATION), [one])
     assert caught.value.where.startswith("node a") and caught.value.remedy
 
@@ -209,3 +210,8 @@ def test_what_stands_for_what_nothing_reads_is_removed() -> None:
     draft.remove(node["c"], "unread")
     assert draft.remove(node["a"], "unread")
     assert [n.name for n in draft.finish().nodes] == ["d", "e"]
+
+
+def test_a_draft_tells_what_nodes_cost_on_the_machine_that_it_is_given() -> None:
+    costs = Costs()
+    assert Draft(parse_graph(GRAPH), costs=costs).costs is costs

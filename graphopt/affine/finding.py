@@ -11,19 +11,19 @@ from graphopt.affine.forms import (
     Scaled,
     Total,
     input_of,
-    maps_of,
     margins,
     nodes_of,
     widest,
 )
 from graphopt.affine.maps import LinearMap, linear_map
-from graphopt.affine.operands import operands_of, tensor_of
 from graphopt.analysis.dependence import Dependence
 from graphopt.analysis.geometry import Views
 from graphopt.ir.graph import Graph, Node, Value
+from graphopt.ir.operands import operands_of
 from graphopt.ir.ops import Alias, Effect, effect_of, lookup
+from graphopt.ir.types import TensorType
 
-_DEEPEST = 32  # nodes in a branch; what lies deeper is taken as it is
+_DEEPEST = 32  # nodes in front of a map, after it, or in a branch; what lies further is taken as it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class AffineForms:
             readers.setdefault(one.x.name, []).append(one)
         for name, maps in readers.items():
             users = self._graph.uses[name]
-            if len(users) == len(maps) and name not in self._graph.returned and name in self._graph.producer:
+            if len(users) == len(maps) and name not in self._graph.returned:
                 form = self._prelude(maps[0].x, maps)
                 if isinstance(form, Scaled):
                     yield Prelude(form, tuple(maps))
@@ -94,7 +94,10 @@ class AffineForms:
         form: Form = leaf
         node, views = core.node, tuple[Node, ...]()
         best = Fold(node, form)
-        while (user := self._only_user(node.results[0])) is not None:
+        for _ in range(_DEEPEST):
+            user = self._only_user(node.results[0])
+            if user is None:
+                break
             value, node = node.results[0], user
             if self._rearranges(user):
                 views = (*views, user)
@@ -116,12 +119,11 @@ class AffineForms:
     def _total(self, node: Node, value: Value, form: Form, channel: int, depth: int) -> Form | None:
         """A node that adds a form to another one of the same x."""
         given = operands_of(node)
-        if node.op not in _SUMS or set(given) != {"self", "other"} or effect_of(node) is not Effect.NONE:
+        if node.op not in _SUMS or set(given) != {"self", "other"}:
             return None
         first, second = given["self"], given["other"]
-        if not isinstance(first, Value) or not isinstance(second, Value) or first == second:
-            return None
-        if not first.type == second.type == node.results[0].type or tensor_of(first) is None:
+        assert isinstance(first, Value)
+        if not isinstance(second, Value) or first == second or first.type != second.type:
             return None
         other = self._branch(second if value == first else first, channel, depth)
         pair = (form, other) if value == first else (other, form)
@@ -148,7 +150,7 @@ class AffineForms:
 
     def _channelwise(self, node: Node, channel: int) -> Channelwise | None:
         found = (channelwise(node, value, channel, self._fixed) for value in node.operands)
-        return next((one for one in found if one is not None and not self._fixed(one.u)), None)
+        return next((one for one in found if one is not None), None)
 
     def _fixed(self, value: Value) -> bool:
         return self._dependence.is_fixed(value)
@@ -159,14 +161,12 @@ class AffineForms:
 
     def _rearranges(self, node: Node) -> bool:
         """Whether a node shows its only tensor's elements in another order or shape, or some of them."""
-        operands = [value for value in node.operands if tensor_of(value) is not None]
-        if len(operands) != 1 or len(node.results) != 1 or effect_of(node) is not Effect.NONE:
+        if effect_of(node) is not Effect.NONE or node.many or node.op == "aten._neg_view.default":
+            return False  # the last is the one view that shows other numbers
+        tensors = [value for value in node.operands if isinstance(value.type, TensorType)]
+        if len(tensors) != 1:
             return False
-        before, after = tensor_of(operands[0]), tensor_of(node.results[0])
-        if before is None or after is None or before.dtype != after.dtype:
-            return False
-        alias = lookup(node.op).alias
-        return alias is Alias.VIEW or (alias is Alias.MAY and self._views.shows(node.results[0], operands[0]))
+        return lookup(node.op).alias is Alias.VIEW or self._views.shows(node.results[0], tensors[0])
 
 
 _SUMS = {"aten.add.Tensor": 1, "aten.sub.Tensor": -1}
@@ -174,8 +174,6 @@ _SUMS = {"aten.add.Tensor": 1, "aten.sub.Tensor": -1}
 
 def _fits(form: Form) -> bool:
     """Whether one linear map can do the whole form."""
-    if not any(maps_of(form)):
-        return False
     return _all_fit(form, widest(form))
 
 

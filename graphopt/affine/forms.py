@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from graphopt.affine.channelwise import Channelwise
-from graphopt.affine.maps import LinearMap
+from graphopt.affine.maps import LinearMap, Window
 from graphopt.ir.graph import Node, Value
 
 
@@ -97,25 +97,17 @@ def widest(form: Form) -> LinearMap:
 def margins(narrow: LinearMap | None, wide: LinearMap) -> tuple[int, ...] | None:
     """How many zeros make one map's kernel as large as another's, on each side of each spatial dimension, so
     that it does the same; for None, the kernel is a single one. None where no number does."""
-    if narrow is None:
-        kernel, window = (1,) * len(wide.kernel), None
-        if wide.outputs != wide.inputs:
-            return None
-    else:
-        kernel, window = narrow.kernel, narrow.window
-        if window is None or (narrow.outputs, narrow.inputs) != (wide.outputs, wide.inputs):
-            return None
-    if wide.window is None or (window is not None and window.groups != wide.groups):
+    single = (1,) * len(wide.kernel)
+    kernel = single if narrow is None else narrow.kernel
+    window = narrow.window if narrow is not None else Window(single, (0,) * len(single), single, wide.groups)
+    if wide.window is None or window is None or window.groups != wide.groups:
         return None
     found = []
     for i, (small, large) in enumerate(zip(kernel, wide.kernel, strict=True)):
-        stride, padding = (1, 0) if window is None else (window.stride[i], window.padding[i])
         dilation = wide.window.dilation[i]
-        if stride != wide.window.stride[i]:
+        if window.stride[i] != wide.window.stride[i] or (small > 1 and window.dilation[i] != dilation):
             return None
-        if window is not None and small > 1 and window.dilation[i] != dilation:
-            return None
-        margin, rest = divmod(wide.window.padding[i] - padding, dilation)
+        margin, rest = divmod(wide.window.padding[i] - window.padding[i], dilation)
         if rest or margin < 0 or small + 2 * margin != large:
             return None
         found.append(margin)

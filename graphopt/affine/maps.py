@@ -5,10 +5,12 @@ The weight is seen as (outputs, inputs / groups, *kernel), however the operator 
 
 from dataclasses import dataclass
 
-from graphopt.affine.operands import Fixed, fixed_if_given, is_fixed, operands_of, shape_of, tensor_of
+import torch
+
+from graphopt.affine.operands import Fixed, fixed_if_given, is_fixed
 from graphopt.ir.graph import Arg, Node, Sequence, Value
 from graphopt.ir.literal import Lit
-from graphopt.ir.ops import Effect, effect_of
+from graphopt.ir.operands import operands_of, shape_of, type_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,11 @@ class LinearMap:
         """How many channels it reads."""
         return shape_of(self.weight)[self.order[1]] * self.groups
 
+    @property
+    def has_room(self) -> bool:
+        """Whether its type holds any product of two usual weights: float16 ends at 65504 and at 6e-8."""
+        return torch.finfo(type_of(self.weight).dtype).max > 1e9
+
 
 # The parameters for the argument, the weight and the bias; the weight's dimensions of outputs and inputs.
 _MAPS = {
@@ -76,24 +83,25 @@ _MAPS = {
 
 def linear_map(node: Node, fixed: Fixed) -> LinearMap | None:
     """What linear map a node is; None where it is none."""
-    if node.op not in _MAPS or effect_of(node) is not Effect.NONE:
+    if node.op not in _MAPS:
         return None
     argument, weight_name, bias_name, order = _MAPS[node.op]
     given = operands_of(node)
-    x, weight, bias = given.get(argument), given.get(weight_name), given.get(bias_name)
-    if not isinstance(x, Value) or not isinstance(weight, Value) or not is_fixed(weight, fixed):
+    x, weight, bias = given[argument], given[weight_name], given.get(bias_name)
+    if not is_fixed(weight, fixed) or not fixed_if_given(given, bias_name, fixed):
         return None
-    if fixed(x) or not fixed_if_given(given, bias_name, fixed) or {"beta", "alpha"} & set(given):
+    assert isinstance(x, Value)
+    if fixed(x) or {"beta", "alpha"} & set(given):
         return None
-    result, kind = tensor_of(node.results[0]), tensor_of(x)
-    if result is None or kind is None or result.dtype != kind.dtype:
-        return None
+    result, kind = type_of(node.results[0]), type_of(x)
+    if not result.dtype == kind.dtype == type_of(weight).dtype:
+        return None  # autocast casts the weight, and may keep that
     added = bias if isinstance(bias, Value) else None
     spatial = len(shape_of(weight)) - 2
     slides = "conv" in node.op
     channel = len(result.shape) - spatial - 1
-    if (spatial != 0) is not slides or channel < (0 if slides else 1) or len(kind.shape) != len(result.shape):
-        return None
+    if not slides and (spatial or not channel):
+        return None  # products of vectors and of batches
     if added is not None and shape_of(added) != (result.shape[channel],):
         return None
     window = _window(given, spatial) if slides else Window()
@@ -107,16 +115,19 @@ def linear_map(node: Node, fixed: Fixed) -> LinearMap | None:
 
 
 def _window(given: dict[str, Arg], spatial: int) -> Window | None:
-    numbers: list[tuple[int, ...]] = []
-    for name, default in (("stride", 1), ("padding", 0), ("dilation", 1)):
-        arg = given.get(name, Lit(default))
-        items = arg.items if isinstance(arg, Sequence) else (arg,)
-        found = tuple(i.value for i in items if isinstance(i, Lit) and type(i.value) is int)
-        if len(found) != len(items) or len(found) not in (1, spatial):
-            return None
-        numbers.append(found * (spatial if len(found) == 1 else 1))
-    groups = given.get("groups", Lit(1))
-    if not isinstance(groups, Lit) or type(groups.value) is not int:
-        return None
-    stride, padding, dilation = numbers
-    return Window(stride, padding, dilation, groups.value)
+    stride = _numbers(given.get("stride", Lit(1)), spatial)
+    padding = _numbers(given.get("padding", Lit(0)), spatial)
+    dilation = _numbers(given.get("dilation", Lit(1)), spatial)
+    groups = _numbers(given.get("groups", Lit(1)), 1)
+    return (
+        Window(stride, padding, dilation, groups[0]) if stride and padding and dilation and groups else None
+    )
+
+
+def _numbers(arg: Arg, count: int) -> tuple[int, ...]:
+    """So many numbers, or one for all; none where they are no integers that the graph knows."""
+    items = arg.items if isinstance(arg, Sequence) else (arg,)
+    found = tuple(i.value for i in items if isinstance(i, Lit) and isinstance(i.value, int))
+    if len(found) != len(items):
+        return ()
+    return found * count if len(found) == 1 else found

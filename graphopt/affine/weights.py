@@ -3,6 +3,7 @@
 In float64, rounded once at the end: rounding at every node would add up, the more the narrower the type.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -10,9 +11,9 @@ import torch
 from graphopt.affine.channelwise import Channelwise, Normalization, Number
 from graphopt.affine.forms import Applied, Form, Itself, Scaled, Total, margins, widest
 from graphopt.affine.maps import LinearMap
-from graphopt.affine.operands import shape_of
 from graphopt.builder import Builder
 from graphopt.ir.graph import Value
+from graphopt.ir.operands import shape_of
 from graphopt.ir.types import TensorType
 
 
@@ -33,7 +34,7 @@ def weights_of(form: Form, build: Builder) -> Weights:
     weight, shift = maker.of(form)
     if wide.order != (0, 1) and "conv" in wide.node.op:
         weight = build("aten.transpose.int", weight, 0, 1)
-    bias = None if shift == 0.0 else maker.vector(shift, wide.outputs)
+    bias = None if shift is None else maker.vector(shift, wide.outputs)
     return Weights(
         build("aten._to_copy.default", weight, dtype=kind.dtype),
         None if bias is None else build("aten._to_copy.default", bias, dtype=kind.dtype),
@@ -41,50 +42,51 @@ def weights_of(form: Form, build: Builder) -> Weights:
 
 
 class _Maker:
-    """Makes weights, seen as (outputs, inputs / groups, *kernel), and shifts: a vector or one number."""
+    """Makes weights, seen as (outputs, inputs / groups, *kernel), and shifts: a vector, one number, or None.
+
+    No shift is not the same as 0.0, which an infinite scale makes NaN.
+    """
 
     def __init__(self, wide: LinearMap, build: Builder, device: torch.device) -> None:
         self._wide = wide
         self._build = build
         self._device = device
 
-    def of(self, form: Form) -> tuple[Value, Number]:
+    def of(self, form: Form) -> tuple[Value, Number | None]:
         """The weight and the shift of a form."""
         match form:
             case Itself():
-                return self._padded(self._identity(), margins(None, self._wide)), 0.0
+                return self._padded(self._identity(), margins(None, self._wide)), None
             case LinearMap():
                 return self._of_map(form)
             case Scaled(inner, by):
                 weight, shift = self.of(inner)
                 scale, added = self._scale_and_shift(by)
                 if scale != 1.0:
-                    weight = self._times(weight, self._along(scale, weight, 0))
-                return weight, self._plus(self._product(shift, scale), added)
+                    weight = self._times(weight, self._down(scale, weight))
+                return weight, self._plus(self._scaled(shift, scale), added)
             case Total(_, first, second, sign):
                 (weight, shift), (other, moved) = self.of(first), self.of(second)
                 if sign < 0:
-                    other, moved = self._times(other, -1.0), self._product(moved, -1.0)
+                    other, moved = self._times(other, -1.0), self._scaled(moved, -1.0)
                 return self._build("aten.add.Tensor", weight, other), self._plus(shift, moved)
             case Applied(map, inner):
                 return self._after(map, inner)
 
     def vector(self, number: Number, size: int) -> Value:
         """A number for each of `size` channels."""
-        if isinstance(number, Value) and shape_of(number):
-            return number
-        one = number if isinstance(number, float) else 1.0
-        filled = self._build("aten.full.default", [size], one, dtype=torch.float64, device=self._device)
-        return filled if isinstance(number, float) else self._build("aten.mul.Tensor", filled, number)
+        if isinstance(number, Value):
+            return self._build("aten.expand.default", number, [size])
+        return self._build("aten.full.default", [size], number, dtype=torch.float64, device=self._device)
 
-    def _of_map(self, map: LinearMap) -> tuple[Value, Number]:
+    def _of_map(self, map: LinearMap) -> tuple[Value, Number | None]:
         weight = self._wide_copy(map.weight)
         if map.order != (0, 1):
             weight = self._build("aten.transpose.int", weight, 0, 1)
-        shift = 0.0 if map.bias is None else self._wide_copy(map.bias)
+        shift = None if map.bias is None else self._wide_copy(map.bias)
         return (weight if map is self._wide else self._padded(weight, margins(map, self._wide))), shift
 
-    def _after(self, map: LinearMap, inner: Form) -> tuple[Value, Number]:
+    def _after(self, map: LinearMap, inner: Form) -> tuple[Value, Number | None]:
         """A map of what a form of `Itself` gives: weight · (x · scale + shift)."""
         scale, shift = self._composed(inner)
         weight, moved = self._of_map(map)
@@ -93,23 +95,23 @@ class _Maker:
         grouped = [groups, rows // groups, columns, *kernel]
 
         def times_inputs(number: Number) -> Value:
-            if groups == 1 or isinstance(number, float) or not shape_of(number):
-                return self._times(weight, self._along(number, weight, 1))
+            if isinstance(number, float) or not shape_of(number):
+                return self._times(weight, number)
             facing = self._build("aten.reshape.default", number, [groups, 1, columns, *(1 for _ in kernel)])
             product = self._times(self._build("aten.reshape.default", weight, grouped), facing)
             return self._build("aten.reshape.default", product, [rows, columns, *kernel])
 
-        if shift != 0.0:
+        if shift is not None:
             dims = list(range(1, 2 + len(kernel)))
             moved = self._plus(moved, self._build("aten.sum.dim_IntList", times_inputs(shift), dims))
         return (weight if scale == 1.0 else times_inputs(scale)), moved
 
-    def _composed(self, form: Form) -> tuple[Number, Number]:
+    def _composed(self, form: Form) -> tuple[Number, Number | None]:
         if not isinstance(form, Scaled):
-            return 1.0, 0.0
+            return 1.0, None
         scale, shift = self._composed(form.form)
         factor, added = self._scale_and_shift(form.by)
-        return self._product(scale, factor), self._plus(self._product(shift, factor), added)
+        return self._product(scale, factor), self._plus(self._scaled(shift, factor), added)
 
     def _identity(self) -> Value:
         columns, groups = self._wide.inputs // self._wide.groups, self._wide.groups
@@ -120,58 +122,54 @@ class _Maker:
         return self._build("aten.reshape.default", eye, [groups * columns, columns, *ones]) if ones else eye
 
     def _padded(self, weight: Value, zeros: tuple[int, ...] | None) -> Value:
-        if not any(zeros or ()):
+        assert zeros is not None
+        if not any(zeros):
             return weight
-        around = [number for one in reversed(zeros or ()) for number in (one, one)]
+        around = [number for one in reversed(zeros) for number in (one, one)]
         return self._build("aten.constant_pad_nd.default", weight, around)
 
-    def _scale_and_shift(self, by: Channelwise) -> tuple[Number, Number]:
+    def _scale_and_shift(self, by: Channelwise) -> tuple[Number, Number | None]:
         scale: Number = 1.0
-        shift: Number = 0.0
+        shift: Number | None = None
         for step in by.steps:
             if isinstance(step, Normalization):
                 factor, added = self._normalization(step)
-                scale, shift = self._product(scale, factor), self._plus(self._product(shift, factor), added)
+                scale, shift = self._product(scale, factor), self._plus(self._scaled(shift, factor), added)
                 continue
             what, number = step[0], self._flat(step[1])
             if what == "div":
                 number = 1.0 / number if isinstance(number, float) else self._reciprocal(number)
             if what in ("mul", "div"):
-                scale, shift = self._product(scale, number), self._product(shift, number)
+                scale, shift = self._product(scale, number), self._scaled(shift, number)
             else:
                 shift = self._plus(shift, number if what == "add" else self._product(number, -1.0))
         return scale, shift
 
-    def _normalization(self, norm: Normalization) -> tuple[Number, Number]:
+    def _normalization(self, norm: Normalization) -> tuple[Number, Number | None]:
         spread = self._build("aten.add.Scalar", self._wide_copy(norm.variance), norm.eps)
         scale: Number = self._build("aten.rsqrt.default", spread)
         if norm.weight is not None:
             scale = self._product(scale, self._wide_copy(norm.weight))
-        shift = self._product(self._product(self._wide_copy(norm.mean), scale), -1.0)
+        shift: Number | None = self._product(self._product(self._wide_copy(norm.mean), scale), -1.0)
         return scale, shift if norm.bias is None else self._plus(shift, self._wide_copy(norm.bias))
 
     def _flat(self, number: Number) -> Number:
         if isinstance(number, float):
             return number
-        size = max((1, *shape_of(number)))
-        return self._build("aten.reshape.default", self._wide_copy(number), [size] if size > 1 else [])
+        size = math.prod(shape_of(number))
+        return self._build("aten.reshape.default", self._wide_copy(number), [] if size == 1 else [size])
 
     def _wide_copy(self, value: Value) -> Value:
-        assert isinstance(value.type, TensorType)
-        if value.type.dtype == torch.float64:
-            return value
         return self._build("aten._to_copy.default", value, dtype=torch.float64)
 
     def _reciprocal(self, number: Value) -> Value:
         return self._build("aten.reciprocal.default", number)
 
-    def _along(self, number: Number, weight: Value, dim: int) -> Number:
-        """A vector, laid along a dimension of a weight."""
-        if isinstance(number, float) or not shape_of(number):
+    def _down(self, number: Number, weight: Value) -> Number:
+        """A vector, laid along the outputs of a weight."""
+        if isinstance(number, float):
             return number
-        sizes = [1] * len(shape_of(weight))
-        sizes[dim] = -1
-        return self._build("aten.reshape.default", number, sizes)
+        return self._build("aten.reshape.default", number, [-1] + [1] * (len(shape_of(weight)) - 1))
 
     def _times(self, weight: Value, number: Number) -> Value:
         kind = "Scalar" if isinstance(number, float) else "Tensor"
@@ -183,16 +181,17 @@ class _Maker:
         if isinstance(a, float):
             a, b = b, a
         assert isinstance(a, Value)
-        if b == 0.0:
-            return 0.0
         return a if b == 1.0 else self._times(a, b)
 
-    def _plus(self, a: Number, b: Number) -> Number:
+    def _scaled(self, shift: Number | None, scale: Number) -> Number | None:
+        return None if shift is None else self._product(shift, scale)
+
+    def _plus(self, a: Number | None, b: Number | None) -> Number | None:
+        if a is None or b is None:
+            return b if a is None else a
         if isinstance(a, float) and isinstance(b, float):
             return a + b
         if isinstance(a, float):
             a, b = b, a
         assert isinstance(a, Value)
-        if b == 0.0:
-            return a
         return self._build(f"aten.add.{'Scalar' if isinstance(b, float) else 'Tensor'}", a, b)

@@ -7,13 +7,13 @@ from fractions import Fraction
 
 import torch
 
-from graphopt.affine.operands import shape_of
 from graphopt.algebra.pieces import Piece, Product, Read, Reduced, Total
 from graphopt.algebra.polynomial import Access, Factor, Index, Polynomial
 from graphopt.algebra.pricing import LONGEST_DOT
 from graphopt.builder import Builder, Operand
 from graphopt.draft import Draft
 from graphopt.ir.graph import Node, Value
+from graphopt.ir.operands import shape_of
 from graphopt.ir.types import TensorType
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from graphopt.affine.operands import operands_of, tensor_of
 from graphopt.algebra.contraction import contracted, product
 from graphopt.algebra.polynomial import MAX_FACTORS, NoPolynomial, Polynomial, number, plus, times
 from graphopt.algebra.views import rearranged
@@ -18,6 +17,7 @@ from graphopt.ir.graph import Arg, Node, Value
 from graphopt.ir.graph import Sequence as Items
 from graphopt.ir.laws import Form, is_number, kind_of, laws_of
 from graphopt.ir.literal import Lit
+from graphopt.ir.operands import operands_of, tensor_of
 from graphopt.ir.ops import Alias, Effect, effect_of, lookup
 from graphopt.ir.resolve import resolve
 

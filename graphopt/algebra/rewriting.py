@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from graphopt.affine.operands import tensor_of
 from graphopt.algebra.certificate import Certificate, certificate
 from graphopt.algebra.emission import Emission, span_of
 from graphopt.algebra.fingerprint import Field
@@ -17,6 +16,7 @@ from graphopt.algebra.search import Plan, Search
 from graphopt.analysis.keeping import price
 from graphopt.draft import Draft
 from graphopt.ir.graph import Node, Value
+from graphopt.ir.operands import tensor_of
 from graphopt.ir.types import TensorType
 
 _LONGEST = 3  # how far indices run in fingerprints that find what is equal; proofs look further
