@@ -1,7 +1,5 @@
 """Every way in which a tensor can change, or be another, is noticed."""
 
-import gc
-
 import pytest
 import torch
 
@@ -95,14 +93,13 @@ def test_another_object_on_the_same_memory_is_another() -> None:
 
 def test_what_was_freed_never_comes_back() -> None:
     watch, addresses = None, set()
-    for _ in range(100):
+    for _ in range(2000):
         tensor = torch.full((64,), 3.0)
         assert watch is None or not watch.unchanged([tensor])
         addresses.add((id(tensor), tensor.data_ptr()))
         watch = Watch([tensor])
         del tensor
-        gc.collect()
-    assert len(addresses) < 100  # some did come back
+    assert len(addresses) < 2000  # some did come back
 
 
 def test_swapped_tensors_are_noticed_and_may_be_swapped() -> None:
