@@ -248,7 +248,7 @@ class _Emitter:
             name = f"derived_{derivation.first}"
             if derivation not in self.derived:
                 tensors = len(sources) - len(derivation.sizes)
-                self.derived[derivation] = Derived(_function(derivation.graph), tensors)
+                self.derived[derivation] = Derived(_function(derivation.graph), tensors, derivation.narrowed)
             self.root.add_module(name, self.derived[derivation])
             made = self.body.fx.call_module(name, tuple(sources))
             for i, output in enumerate(derivation.graph.outputs):

@@ -4,7 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from graphopt.analysis.dependence import is_size
-from graphopt.ir.graph import Argument, Graph, Input, Kept, Node, Value, values_in
+from graphopt.ir.graph import Argument, Graph, Input, Kept, Node, Sequence, Value, values_in
+from graphopt.ir.laws import Form, holds, laws_of
+from graphopt.ir.operands import tensor_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -15,6 +17,22 @@ class Derivation:
     graph: Graph
     sizes: tuple[Value, ...]
     first: int
+
+    @property
+    def narrowed(self) -> tuple[int, ...]:
+        """The numbers of the values that are rounded from a wider floating type, and might not fit."""
+        return tuple(
+            number
+            for number, value in enumerate(values_in(Sequence("tuple", self.graph.outputs)))
+            if _is_narrowed(self.graph.producer.get(value.name))
+        )
+
+
+def _is_narrowed(node: Node | None) -> bool:
+    if node is None or not laws_of(node.op, Form.CAST):
+        return False
+    wide, narrow = tensor_of(node.operands[0]), tensor_of(node.results[0])
+    return wide is not None and narrow is not None and not holds(wide.dtype, narrow.dtype)
 
 
 @dataclass(frozen=True)

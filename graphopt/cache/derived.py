@@ -37,10 +37,15 @@ class Derived(torch.nn.Module):
     written as a whole.
     """
 
-    def __init__(self, compute: Callable[..., tuple[torch.Tensor, ...]], tensors: int) -> None:
+    def __init__(
+        self, compute: Callable[..., tuple[torch.Tensor, ...]], tensors: int, narrowed: Sequence[int] = ()
+    ) -> None:
+        """`compute` takes so many tensors first; `narrowed` are the numbers of the values that it rounds to
+        a narrower type: they have to fit."""
         super().__init__()
         self._compute = compute
         self._tensors = tensors
+        self._narrowed = tuple(narrowed)
         self._entries: dict[tuple[int, ...], _Entry] = {}
         self._enroll()
 
@@ -92,7 +97,11 @@ class Derived(torch.nn.Module):
 
     def _values(self, *sources: Any) -> tuple[torch.Tensor, ...]:
         with torch.inference_mode(False), torch.no_grad():
-            return self._compute(*sources)
+            values = self._compute(*sources)
+            for number in self._narrowed:
+                if not values[number].isfinite().all() and all(map(_is_finite, sources)):
+                    raise OverflowError(f"it does not fit into {values[number].dtype}")
+            return values
 
     def prepare(self, tensors: Sequence[torch.Tensor]) -> None:
         """Computes the values ahead of a call, and for compilers. Raises NotDerived where it cannot."""
@@ -136,6 +145,10 @@ def _once(value: torch.Tensor) -> torch.Tensor:
         if stride == 0 and size > 1:
             value = value.narrow(dim, 0, 1)
     return value
+
+
+def _is_finite(source: Any) -> bool:
+    return not isinstance(source, torch.Tensor) or bool(source.isfinite().all())
 
 
 _numbers = itertools.count()

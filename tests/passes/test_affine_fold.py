@@ -354,7 +354,8 @@ def test_what_is_not_finite_and_then_scaled_by_zero_stays_nan(number: float) -> 
 
 
 def test_an_infinite_scale_makes_no_shift_out_of_none() -> None:
-    model = Program(lambda p, x: p.l(x) * math.inf, l=nn.Linear(1, 64, bias=False))
+    model = Program(lambda p, x: p.l(x) * p.g, l=nn.Linear(1, 64, bias=False))
+    nn.init.constant_(model.g, math.inf)
     opt, x = optimized(model, torch.ones(4, 512, 1)), torch.ones(4, 512, 1)
     assert run_by_a_call(opt) == ["linear"]
     with torch.no_grad():
@@ -588,3 +589,14 @@ def test_the_golden_text() -> None:
     (step,) = outcome.steps
     assert [node.name for node in step.saved] == ["z"]
     assert step.evidence == "holds 0.0164 MB"
+
+
+def test_weights_whose_product_does_not_fit_are_left_to_the_original() -> None:
+    model, x = Program(lambda p, x: p.l(x) * p.g, l=nn.Linear(64, 64)), torch.randn(ROWS) * 1e-30
+    opt = optimized(model, x)
+    assert run_by_a_call(opt) == ["linear"]
+    with torch.no_grad():
+        model.l.weight.mul_(1e25)  # type: ignore[operator]
+        model.g.mul_(1e20)
+        assert model(x).isfinite().all()
+        torch.testing.assert_close(opt(x), model(x))
