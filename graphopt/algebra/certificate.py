@@ -1,20 +1,20 @@
 """Proof that two polynomials are the same: at random points of finite fields they are.
 
 Schwartz and Zippel: two polynomials of degree d that differ agree at a random point of a field of p elements
-with a probability of at most d / p. Indices run as far as the degree, for matrices that are smaller obey
-laws that larger ones do not.
+with a probability of at most d / p. Indices of one size run so far that all of a term may differ: matrices
+that are smaller obey laws that larger ones do not, and whatever stands at such a place shows which indices
+were there.
 """
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
 
-from graphopt.algebra.fingerprint import PRIME, Field, Numbers, contraction, in_field
+from graphopt.algebra.fingerprint import PRIMES, Field, Numbers, contraction, in_field
 from graphopt.algebra.polynomial import Factor, Index, NoPolynomial, Polynomial, aligned
 
-POINTS = 2
-"""Random points that are looked at, one after the other."""
 MOST_ELEMENTS = 1 << 22
 
 
@@ -27,14 +27,20 @@ class Certificate:
 
 
 def certificate(p: Polynomial, q: Polynomial, *, seed: int = 1) -> Certificate:
-    """Compares two polynomials. Raises NoPolynomial where their dimensions do not fit, or they are too large
-    to look at."""
-    degree = max((len(term.factors) for term in (*p.terms, *q.terms)), default=0)
-    bound = (max(degree, 1) / PRIME) ** POINTS
+    """Compares two polynomials, in each of several fields. Raises NoPolynomial where their dimensions do not
+    fit, or they are too large to look at."""
     mine, theirs = aligned(p, q)
+    terms = (*mine.terms, *theirs.terms)
+    # Sums over a part of an index's range have weights, which are drawn, too.
+    degree = max((len(term.factors) + len(term.indices) for term in terms), default=0) or 1
+    bound = math.prod(degree / prime for prime in PRIMES)
+    runs: dict[int, int] = {}
+    for term in terms:
+        for size, count in Counter(index.size for index in term.indices).items():
+            runs[size] = max(runs.get(size, 2), count)
     order = sorted(mine.free)
-    for point in range(POINTS):
-        field = Field(max(degree // 2 + 1, 2), seed + point)
+    for point in range(len(PRIMES)):
+        field = Field(2, seed + point, runs)
         if not np.array_equal(numbers_of(mine, order, field), numbers_of(theirs, order, field)):
             return Certificate(False, bound)
     return Certificate(True, bound)
@@ -53,11 +59,11 @@ def numbers_of(p: Polynomial, order: list[Index], field: Field) -> Numbers:
             out = [i for i in dict.fromkeys((*indices, *mine)) if i in later]
             if math.prod(field.size(index) for index in {*indices, *mine}) > MOST_ELEMENTS:
                 raise NoPolynomial
-            numbers = contraction(numbers, indices, field.element(factor, mine), mine, out)
+            numbers = contraction(numbers, indices, field.element(factor, mine), mine, out, field)
             indices = out
         spread = numbers.transpose([indices.index(i) for i in order if i in indices])
         shape = [field.size(i) if i in indices else 1 for i in order]
-        total = (total + spread.reshape(shape) * in_field(term.coefficient)) % PRIME
+        total = (total + spread.reshape(shape) * in_field(term.coefficient, field.prime)) % field.prime
     return total
 
 

@@ -1,11 +1,14 @@
 """Fingerprints: what tensors are at a random point of a finite field. Equal polynomials have equal ones.
 
 Elements of a leaf are drawn by where they lie, so that the same element is the same number however it is
-reached. Indices run over some of their range only, and over the same part everywhere.
+reached. Indices run over some of their range only, and over the same part everywhere; where something is
+summed over such a part, each position has a weight, drawn by the index's whole size: else a sum over 100
+elements would look like one over 120.
 """
 
 import itertools
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import TypeAlias
 
@@ -13,7 +16,8 @@ import numpy as np
 
 from graphopt.algebra.polynomial import Factor, Index
 
-PRIME = 2**31 - 1
+PRIMES = 2**31 - 19, 2**31 - 61
+"""Of different fields. In that of the prime 2³¹ − 1, a scale of 2³¹ would be 1."""
 Numbers: TypeAlias = "np.ndarray[tuple[int, ...], np.dtype[np.int64]]"
 
 
@@ -23,15 +27,18 @@ _NO_SIZES: tuple[int, ...] = ()
 class Field:
     """One random point: a number for each element of each leaf, the leaves told apart by name."""
 
-    def __init__(self, longest: int, seed: int = 0) -> None:
-        """`longest`: how far indices run."""
+    def __init__(self, longest: int, seed: int = 0, by_size: Mapping[int, int] | None = None) -> None:
+        """`longest`: how far indices run; `by_size`: how far those of a size do, where it is another."""
+        self.prime = PRIMES[seed % len(PRIMES)]
         self._longest = longest
+        self._by_size = by_size or {}
         self._seed = seed
         self._leaves: dict[str, int] = {}
+        self._weights: dict[int, Numbers] = {}
 
     def size(self, index: Index) -> int:
         """How far an index runs here."""
-        return min(index.size, self._longest)
+        return min(index.size, self._by_size.get(index.size, self._longest))
 
     def ones(self) -> Numbers:
         """The number 1."""
@@ -40,10 +47,8 @@ class Field:
 
     def element(self, factor: Factor, order: Sequence[Index]) -> Numbers:
         """A factor as a tensor with a dimension for each index."""
-        leaf = self._leaves.setdefault(factor.leaf.name, len(self._leaves))
-        place = np.zeros([self.size(i) for i in order], dtype=np.uint64) + np.uint64(
-            self._seed << 48 | leaf << 40
-        )
+        leaf = 1 + self._leaves.setdefault(factor.leaf.name, len(self._leaves))
+        place = np.zeros([self.size(i) for i in order], dtype=np.uint64) + self._origin(leaf)
         weight = 1
         shape = factor.leaf.type.shape  # type: ignore[union-attr]
         for access, size in zip(reversed(factor.accesses), reversed(shape), strict=True):
@@ -51,7 +56,29 @@ class Field:
             for index, step in access.steps:
                 place += self._along(index, order) * np.uint64(weight * step)
             weight *= size
-        return _mixed(place)
+        return self._drawn(place)
+
+    def summed(self, numbers: Numbers, axis: int, index: Index) -> Numbers:
+        """The sum over an axis, which an index runs along."""
+        if self.size(index) < index.size:
+            shape = [1] * numbers.ndim
+            shape[axis] = -1
+            numbers = numbers * self._weights_of(index).reshape(shape) % self.prime
+        total: Numbers = numbers.sum(axis=axis) % self.prime
+        return total
+
+    def _weights_of(self, index: Index) -> Numbers:
+        if index.size not in self._weights:
+            places = np.arange(self.size(index), dtype=np.uint64) + np.uint64(index.size << 8)
+            self._weights[index.size] = self._drawn(places + self._origin(0))
+        return self._weights[index.size]
+
+    def _origin(self, leaf: int) -> np.uint64:
+        """The first of the places of a leaf; those of the weights come before the first leaf's."""
+        return np.uint64(self._seed << 60 | leaf << 40)
+
+    def _drawn(self, place: np.ndarray[tuple[int, ...], np.dtype[np.uint64]]) -> Numbers:
+        return (_mixed(place) % np.uint64(self.prime)).astype(np.int64)
 
     def _along(
         self, index: Index, order: Sequence[Index]
@@ -60,31 +87,40 @@ class Field:
         return np.arange(self.size(index), dtype=np.uint64).reshape(shape)
 
 
-def _mixed(place: np.ndarray[tuple[int, ...], np.dtype[np.uint64]]) -> Numbers:
-    """A number below PRIME for each place, as if drawn (the finaliser of splitmix64)."""
+def _mixed(
+    place: np.ndarray[tuple[int, ...], np.dtype[np.uint64]],
+) -> np.ndarray[tuple[int, ...], np.dtype[np.uint64]]:
+    """A number for each place, as if drawn (the finaliser of splitmix64)."""
     with np.errstate(over="ignore"):
         place = (place + np.uint64(0x9E3779B97F4A7C15)) * np.uint64(0xBF58476D1CE4E5B9)
         place = (place ^ (place >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        place = place ^ (place >> np.uint64(31))
-    return (place % np.uint64(PRIME)).astype(np.int64)
+        return place ^ (place >> np.uint64(31))
 
 
-def in_field(number: Fraction) -> int:
-    """A fraction in the field. Raises ZeroDivisionError where its denominator is 0 there."""
-    if number.denominator % PRIME == 0:
-        raise ZeroDivisionError
-    return number.numerator % PRIME * pow(number.denominator, -1, PRIME) % PRIME
+def in_field(number: Fraction, prime: int) -> int:
+    """A fraction in the field of a prime, which does not divide its denominator."""
+    return number.numerator % prime * pow(number.denominator, -1, prime) % prime
+
+
+def is_told(number: Fraction) -> bool:
+    """Whether a fraction is neither 0 nor without an inverse in any field, unless it is 0."""
+    return not number or math.gcd(number.numerator * number.denominator, math.prod(PRIMES)) == 1
 
 
 def contraction(
-    a: Numbers, of_a: Sequence[Index], b: Numbers, of_b: Sequence[Index], out: Sequence[Index]
+    a: Numbers,
+    of_a: Sequence[Index],
+    b: Numbers,
+    of_b: Sequence[Index],
+    out: Sequence[Index],
+    field: Field,
 ) -> Numbers:
     """Σ a · b over the indices that are not in `out`."""
     bound = [i for i in dict.fromkeys((*of_a, *of_b)) if i not in out]
     order = [*out, *bound]
-    both = _spread(a, of_a, order) * _spread(b, of_b, order) % PRIME
-    for _ in bound:
-        both = both.sum(axis=-1) % PRIME
+    both = _spread(a, of_a, order) * _spread(b, of_b, order) % field.prime
+    for index in reversed(bound):
+        both = field.summed(both, both.ndim - 1, index)
     return both
 
 
@@ -94,7 +130,7 @@ def total(
     """Σ number · tensor, broadcast over the indices that one does not have."""
     found = np.zeros([field.size(i) for i in out], dtype=np.int64)
     for coefficient, numbers, indices in parts:
-        found = (found + _spread(numbers, indices, out) * in_field(coefficient)) % PRIME
+        found = (found + _spread(numbers, indices, out) * in_field(coefficient, field.prime)) % field.prime
     return found
 
 

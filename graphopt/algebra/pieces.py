@@ -135,8 +135,8 @@ class Pieces:
         """by · Σ a · b over the indices that are not in `out`."""
         kept = set(out)
         order = tuple(i for i in dict.fromkeys((*a.indices, *b.indices)) if i in kept)
-        numbers = contraction(a.numbers, a.indices, b.numbers, b.indices, order)
-        return self._made(order, _scaled(numbers, by), Product(by, a, b), a.fixed and b.fixed)
+        numbers = contraction(a.numbers, a.indices, b.numbers, b.indices, order, self.field)
+        return self._made(order, self._scaled(numbers, by), Product(by, a, b), a.fixed and b.fixed)
 
     def reduced(self, a: Piece, out: Iterable[Index], by: Fraction = Fraction(1)) -> Piece:
         """by · Σ a over the indices that are not in `out`."""
@@ -147,21 +147,21 @@ class Pieces:
         numbers = a.numbers
         for axis in reversed(range(len(a.indices))):
             if a.indices[axis] not in kept:
-                numbers = numbers.sum(axis=axis) % (2**31 - 1)
-        return self._made(order, _scaled(numbers, by), Reduced(by, a), a.fixed)
+                numbers = self.field.summed(numbers, axis, a.indices[axis])
+        return self._made(order, self._scaled(numbers, by), Reduced(by, a), a.fixed)
 
     def total(self, parts: Iterable[tuple[Fraction, Piece]], number: Fraction = Fraction(0)) -> Piece:
         """Σ number · tensor, and a number."""
         found = tuple(parts)
         order = tuple(dict.fromkeys(i for _, piece in found for i in piece.indices))
         numbers = total([(c, piece.numbers, piece.indices) for c, piece in found], order, self.field)
-        numbers = (numbers + in_field(number)) % (2**31 - 1)
+        numbers = (numbers + in_field(number, self.field.prime)) % self.field.prime
         return self._made(order, numbers, Total(found, number), all(piece.fixed for _, piece in found))
 
     def _made(self, order: tuple[Index, ...], numbers: Numbers, how: How, fixed: bool) -> Piece:
         key, indices = canonical(numbers, order)
         return Piece(indices, numbers.transpose([order.index(i) for i in indices]), key, how, fixed)
 
-
-def _scaled(numbers: Numbers, by: Fraction) -> Numbers:
-    return numbers if by == 1 else numbers * in_field(by) % (2**31 - 1)
+    def _scaled(self, numbers: Numbers, by: Fraction) -> Numbers:
+        prime = self.field.prime
+        return numbers if by == 1 else numbers * in_field(by, prime) % prime

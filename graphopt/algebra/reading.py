@@ -11,8 +11,10 @@ from typing import Any
 import torch
 
 from graphopt.algebra.contraction import contracted, product
+from graphopt.algebra.fingerprint import is_told
 from graphopt.algebra.polynomial import MAX_FACTORS, NoPolynomial, Polynomial, number, plus, times
 from graphopt.algebra.views import rearranged
+from graphopt.analysis.memory import reads_memory
 from graphopt.ir.graph import Arg, Node, Value
 from graphopt.ir.graph import Sequence as Items
 from graphopt.ir.laws import Form, is_number, kind_of, laws_of
@@ -25,15 +27,24 @@ Known = Callable[[Value], Polynomial]
 
 
 def read(node: Node, known: Known) -> Polynomial:
-    """The polynomial that a node computes of those of its operands. All floating tensors are of one dtype.
+    """The polynomial that a node computes of those of its operands, all tensors of one floating dtype.
     Raises NoPolynomial."""
     result = tensor_of(node.results[0]) if len(node.results) == 1 else None
     kinds = [result, *map(tensor_of, node.operands)]
-    if result is None or len(kinds) < 2 or effect_of(node) is not Effect.NONE:
+    if result is None or len(kinds) < 2 or effect_of(node) is not Effect.NONE or reads_memory(node):
         raise NoPolynomial
+    if not result.dtype.is_floating_point:
+        raise NoPolynomial  # integers wrap around, the sum of booleans is "or", products of complex conjugate
     for kind in kinds:
         if kind is None or kind.dtype != result.dtype or not kind.is_static or 0 in kind.shape:
             raise NoPolynomial
+    found = _polynomial(node, known)
+    if not all(is_told(term.coefficient) for term in found.terms):
+        raise NoPolynomial  # 1 / (2³¹ − 19) is nothing in a field of so many elements
+    return found
+
+
+def _polynomial(node: Node, known: Known) -> Polynomial:
     operands = Operands(operands_of(node), known)
     copied = _copied(node, operands)
     if copied is not None:
@@ -170,7 +181,7 @@ def _sum(o: Operands) -> Polynomial:
     o.only("self", "dim", "keepdim")
     p, dims = o.tensor("self"), o.integers("dim")
     rank = len(p.dims)
-    gone = {dim % rank for dim in dims} if dims else set(range(rank))
+    gone = {dim % rank for dim in dims} if dims and rank else set(range(rank))
     found = p.summed(gone)
     if o.given.get("keepdim") != Lit(True):
         return found

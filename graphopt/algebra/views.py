@@ -13,9 +13,11 @@ from graphopt.algebra.polynomial import Access, Index, NoPolynomial, Polynomial,
 
 def rearranged(p: Polynomial, run: Callable[[torch.Tensor], torch.Tensor]) -> Polynomial:
     """The result of `run`, which shows elements of its operand. Raises NoPolynomial where it copies them, or
-    they lie in a way that indices cannot say."""
+    negates them, or they lie in a way that indices cannot say."""
     operand = torch.empty(p.shape, device="meta")
     result = run(operand)
+    if result.is_neg() or result.is_conj():
+        raise NoPolynomial
     if result.untyped_storage()._cdata != operand.untyped_storage()._cdata or result.dtype != operand.dtype:
         raise NoPolynomial
     return shown(p, int(result.storage_offset()), tuple(result.shape), result.stride())

@@ -50,7 +50,7 @@ class Memory:
         self._placed = {
             self._classes.find(value.name)
             for node in graph.nodes
-            if node.op.startswith(_READ_THE_MEMORY)
+            if reads_memory(node)
             for value in node.operands
         }
 
@@ -163,6 +163,11 @@ class Memory:
                 if result.name in found:
                     found.update(value.name for value in self._shown.get(result.name, ()))
         return found
+
+
+def reads_memory(node: Node) -> bool:
+    """Whether the result depends on how an operand lies in its memory, or on what else is there."""
+    return node.op.startswith(_READ_THE_MEMORY)
 
 
 def written_operands(node: Node, op: Op) -> list[Value]:
