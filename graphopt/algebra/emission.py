@@ -49,6 +49,16 @@ def span_of(kind: TensorType) -> int:
     return 1 + sum((int(n) - 1) * int(step) for n, step in zip(kind.shape, kind.strides or (), strict=True))
 
 
+def is_overlapping(shape: Sequence[int], strides: Sequence[int]) -> bool:
+    """Whether two elements may lie at one place."""
+    reach = 0
+    for stride, size in sorted((step, n) for n, step in zip(shape, strides, strict=True) if n > 1):
+        if stride <= reach:
+            return True
+        reach += stride * (size - 1)
+    return False
+
+
 class Emission:
     """Makes the nodes of pieces, each once."""
 
@@ -97,6 +107,8 @@ class Emission:
         span = span_of(kind)
         if span == math.prod(size):  # only dimensions of size 1 stride otherwise
             return self._op("aten.as_strided.default", dense, size, stride, 0)
+        if is_overlapping(size, stride):
+            raise NotEmitted
         memory = self._op("aten.zeros.default", [span], dtype=kind.dtype, device=kind.device)
         memory = self._op("aten.as_strided_scatter.default", memory, dense, size, stride, 0)
         return self._op("aten.as_strided.default", memory, size, stride, 0)
@@ -222,10 +234,10 @@ class Emission:
         first, laid = terms[0]
         value = self._spread(self._scaled(laid, first), order)
         for coefficient, other in terms[1:]:
-            alpha = {} if coefficient == 1 else {"alpha": _number(coefficient)}
+            alpha = {} if coefficient == 1 else {"alpha": _number(coefficient, value)}
             value = self._op("aten.add.Tensor", value, self._spread(other, order), **alpha)
         if number:
-            value = self._op("aten.add.Scalar", value, _number(number))
+            value = self._op("aten.add.Scalar", value, _number(number, value))
         return Laid(value, order)
 
     def _summed(self, laid: Laid, kept: Iterable[Index]) -> Laid:
@@ -241,7 +253,7 @@ class Emission:
             return laid
         if by == -1:
             return Laid(self._op("aten.neg.default", laid.value), laid.order)
-        return Laid(self._op("aten.mul.Scalar", laid.value, _number(by)), laid.order)
+        return Laid(self._op("aten.mul.Scalar", laid.value, _number(by, laid.value)), laid.order)
 
     def _spread(self, laid: Laid, order: Sequence[Index]) -> Value:
         """With a dimension for each index of an order, of size 1 where it has none."""
@@ -272,5 +284,11 @@ _VIEWS = frozenset(
 )  # fmt: skip
 
 
-def _number(fraction: Fraction) -> float:
+def _number(fraction: Fraction, value: Value) -> float:
+    """A fraction for a tensor. Raises NotEmitted where its dtype has no such number: what overflows on the
+    way may not in the order that was written."""
+    assert isinstance(value.type, TensorType)
+    limits = torch.finfo(value.type.dtype)
+    if not limits.smallest_normal <= abs(fraction) <= limits.max:
+        raise NotEmitted
     return float(fraction)

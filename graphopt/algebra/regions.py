@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from graphopt.algebra.polynomial import NoPolynomial, Polynomial, leaf
 from graphopt.algebra.reading import Known, read
+from graphopt.analysis.memory import Memory
 from graphopt.ir.graph import Graph, Node, Value
 from graphopt.ir.types import TensorType
 
@@ -32,7 +33,12 @@ class Regions:
         self._wide = wide
         self._found: dict[str, Polynomial] = {}
         self._parts: dict[str, tuple[Value, ...]] = {}
-        readable = {node.name for node in graph.nodes if self._read(node, self._as_it_is) is not None}
+        memory = graph.analysis(Memory)
+        readable = {
+            node.name
+            for node in graph.nodes
+            if self._read(node, self._as_it_is) is not None and not memory.is_part(node)
+        }
         self._needed = set(graph.returned)
         for node in graph.nodes:
             if node.name not in readable:

@@ -7,6 +7,7 @@ may return a view, `Views` knows whether it does where sizes are static; else it
 """
 
 from bisect import bisect_left
+from collections import Counter
 from functools import cached_property
 
 from graphopt.analysis.geometry import Views
@@ -107,6 +108,22 @@ class Memory:
         """Whether the caller, or a node, can tell how the value lies in its memory: where it starts, and
         whether it is lazily conjugated or negated."""
         return self.escapes(value) or self.storage(value) in self._placed
+
+    def is_part(self, node: Node) -> bool:
+        """Whether others can tell how the results lie in the memory that they show: a node reads it as such,
+        or the caller gets what shows memory of an argument or of another result."""
+        return any(
+            self.storage(value) in self._placed
+            or (value.name in self._shown and bool(self._shown[value.name]) and self._is_seen_beside(value))
+            for value in node.results
+        )
+
+    def _is_seen_beside(self, value: Value) -> bool:
+        return self.escapes(value) and (self.is_input(value) or self._returned[self.storage(value)] > 1)
+
+    @cached_property
+    def _returned(self) -> Counter[str]:
+        return Counter(map(self._classes.find, self.graph.returned))
 
     def _writes(self, value: Value) -> list[int]:
         return self._written.get(self._classes.find(value.name), []) if _has_storage(value) else []
