@@ -87,6 +87,7 @@ class Orders:
 
     def _best(self, operands: Sequence[Plan], kept: frozenset[Index]) -> Plan:
         """The cheapest plan that is found for operands that hang together."""
+        operands = self._mated(operands, kept)
         if len(operands) == 1:
             return operands[0]
         plan = self._grown(self._tree(operands, kept), operands, kept)[1]
@@ -95,6 +96,18 @@ class Orders:
             if shared is not None and shared.seconds < plan.seconds:
                 return shared
         return plan
+
+    def _mated(self, operands: Sequence[Plan], kept: frozenset[Index]) -> list[Plan]:
+        """With all but two of those along the same indices multiplied element by element, in pairs: what is
+        multiplied with itself is made once."""
+        groups: dict[frozenset[Index], list[Plan]] = {}
+        for plan in operands:
+            groups.setdefault(frozenset(plan.piece.indices), []).append(plan)
+        for indices, members in groups.items():
+            members.sort(key=lambda plan: plan.piece.key)
+            while len(members) > 2:
+                members.append(self._joined(members.pop(0), members.pop(0), indices, Fraction(1)))
+        return [plan for members in groups.values() for plan in members]
 
     def _tree(self, operands: Sequence[Plan], kept: frozenset[Index]) -> Tree:
         """The cheapest order by sizes alone: of all subsets that hang together, or of the next product."""
@@ -155,6 +168,8 @@ class Orders:
         for size in range(2, len(operands) + 1):
             by_size.append([])
             for a, b in _pairs(by_size, size):
+                if set(best[a].piece.indices).isdisjoint(best[b].piece.indices):
+                    continue
                 tries += 1
                 if tries > MOST_SHARED:
                     return None
@@ -171,8 +186,6 @@ class Orders:
         found: list[int],
     ) -> None:
         left, right = best[a], best[b]
-        if not set(left.piece.indices) & set(right.piece.indices):
-            return
         both = a | b
         known = best.get(both)
         out = self._needed(operands, both, kept)

@@ -1,7 +1,8 @@
 """What it takes to make a piece of others, in seconds."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
 
 from graphopt.algebra.pieces import Piece, Product, Read, Reduced, Total
 from graphopt.algebra.polynomial import Index
@@ -33,8 +34,7 @@ class Prices:
                 rows = piece.elements
                 return self._at("reduce", rows, max(of.elements // rows, 1))
             case Total(parts, number):
-                sums = len(parts) - 1 + bool(number) + any(abs(c) != 1 for c, _ in parts)
-                return sums * self._at("pointwise", 3 * piece.elements * self._itemsize)
+                return self.total([c for c, _ in parts], number, piece.indices)
 
     def product(self, a: Iterable[Index], b: Iterable[Index], out: Iterable[Index]) -> float:
         """To multiply a tensor over indices a with one over indices b."""
@@ -53,6 +53,11 @@ class Prices:
         if batch == 1:
             return seconds + views + self._at("linear", rows, columns, inner)
         return seconds + views + self._at("bmm", batch, rows, columns, inner)
+
+    def total(self, numbers: Sequence[Fraction], number: Fraction, out: Iterable[Index]) -> float:
+        """To add multiples of tensors, and a number."""
+        sums = len(numbers) - 1 + bool(number) + any(abs(c) != 1 for c in numbers)
+        return sums * self._at("pointwise", 3 * _size(out) * self._itemsize)
 
     def relaid(self, elements: int, span: int) -> float:
         """To lay a result out as a part of larger memory that reaches over `span` elements."""

@@ -4,15 +4,16 @@ common taken out, and out of what is left again."""
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 
 from graphopt.algebra.orders import Orders, Plan
 from graphopt.algebra.pieces import Piece, Pieces
-from graphopt.algebra.polynomial import Index, Polynomial
+from graphopt.algebra.polynomial import Index, Polynomial, Term, along, new_index
 from graphopt.algebra.pricing import Prices
 
-DEEPEST = 4  # how often something is taken out of a polynomial, one after the other
-WIDEST = 8  # how many things are tried each time
-MOST = 40  # how many sums are looked at for one polynomial
+WIDEST = 8  # how many things are tried to be taken out, each time
+STATES = 3  # from how many of the results it goes on
+MOST_CANDIDATES = 250  # how many are looked at in all
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,43 @@ class Summand:
         return frozenset(index for plan in self.plans for index in plan.piece.indices)
 
 
+@dataclass(frozen=True)
+class _Sum:
+    """Σ number · what a plan makes, and a number."""
+
+    parts: tuple[tuple[Fraction, Plan], ...]
+    constant: Fraction
+    pieces: Pieces
+    orders: Orders
+    prices: Prices
+
+    @property
+    def _is_one(self) -> bool:
+        return len(self.parts) == 1 and not self.constant and self.parts[0][0] == 1
+
+    @cached_property
+    def _costs(self) -> dict[bytes, float]:
+        return {key: cost for _, plan in self.parts for key, cost in plan.costs.items()}
+
+    @cached_property
+    def seconds(self) -> float:
+        """What it takes."""
+        seconds = sum(self._costs.values())
+        if self._is_one:
+            return seconds
+        indices = frozenset(index for _, plan in self.parts for index in plan.piece.indices)
+        return seconds + self.prices.total([c for c, _ in self.parts], self.constant, indices)
+
+    def plan(self) -> Plan:
+        """The plan that makes it."""
+        if self._is_one:
+            return self.parts[0][1]
+        piece = self.pieces.total([(c, plan.piece) for c, plan in self.parts], self.constant)
+        costs = {**self._costs}
+        costs.setdefault(piece.key, self.orders.cost(piece))
+        return Plan(piece, costs)
+
+
 class Search:
     """Looks for plans, for one polynomial after the other; what one makes the next ones have."""
 
@@ -35,59 +73,66 @@ class Search:
         self.done: dict[bytes, Piece] = {}
         """Pieces that are made by now, by key."""
         self._pieces = pieces
+        self._prices = prices
         self._orders = Orders(pieces, prices, self.done)
+        self._products: dict[object, Plan] = {}
         self._left = 0
 
     def plan(self, p: Polynomial) -> Plan:
         """The best plan found; what it makes is `done` from now on."""
-        read: dict[object, Plan] = {}
-        summands = []
-        for term in p.terms:
-            plans = []
-            for factor in term.factors:
-                if factor not in read:
-                    read[factor] = self._orders.start(self._pieces.read(factor))
-                plans.append(read[factor])
-            summands.append(Summand(term.coefficient, tuple(plans)))
-        self._left = MOST
-        found = self._evaluated(summands, frozenset(p.free), DEEPEST)
+        self._products.clear()
+        self._left = MOST_CANDIDATES
+        summands = [self._summand(term, p) for term in p.terms]
+        found = self._evaluated(summands, frozenset(p.free))
         self.done.update((piece.key, piece) for piece in found.piece.everything())
         return found
 
-    def _evaluated(self, summands: Sequence[Summand], free: frozenset[Index], depth: int) -> Plan:
-        """A plan for the sum of some summands, along `free` indices or some of them."""
-        self._left -= 1
-        best = self._apart(summands, free)
-        if depth and len(summands) > 1 and self._left > 0:
-            for candidate in self._gathered(summands, free, depth):
-                if candidate.seconds < best.seconds:
-                    best = candidate
-        return best
+    def _summand(self, term: Term, p: Polynomial) -> Summand:
+        """A term whose bound indices are in no other: a tensor that is taken out of several has one name for
+        each of its indices then, and must not meet another index of that name."""
+        own = term.with_({i: along(new_index(i.size)) for i in sorted(p.bound(term))})
+        plans = (self._orders.start(self._pieces.read(factor)) for factor in own.factors)
+        return Summand(term.coefficient, tuple(plans))
 
-    def _apart(self, summands: Sequence[Summand], free: frozenset[Index]) -> Plan:
+    def _evaluated(self, summands: Sequence[Summand], free: frozenset[Index]) -> Plan:
+        """A plan for the sum of some summands, along `free` indices or some of them."""
+        best = self._apart(summands, free)
+        states: list[list[Summand]] = [[*summands]]
+        while states and self._left > 0:
+            found = []
+            for state in states:
+                for after in self._gathered(state, free):
+                    found.append((self._apart(after, free), after))
+            found.sort(key=lambda one: one[0].seconds)
+            # One thing taken out may gain nothing before another is.
+            states = [after for _, after in found[:STATES]]
+            if found and found[0][0].seconds < best.seconds:
+                best = found[0][0]
+        return best.plan()
+
+    def _apart(self, summands: Sequence[Summand], free: frozenset[Index]) -> "_Sum":
         """Each summand on its own; equal ones are made once, and cancel where they do."""
-        parts: dict[bytes, tuple[Fraction, Plan]] = {}
+        parts: dict[object, tuple[Fraction, Plan]] = {}
         constant = Fraction(0)
         for summand in summands:
             if not summand.plans:
                 constant += summand.coefficient
                 continue
-            plan = self._orders.product(summand.plans, free & summand.indices, Fraction(1))
-            place = plan.piece.key + repr([i.number for i in plan.piece.indices]).encode()
+            plan = self._product(summand.plans, free & summand.indices)
+            place = plan.piece.key, plan.piece.indices
             before = parts.get(place, (Fraction(0), plan))[0]
             parts[place] = before + summand.coefficient, plan
-        kept = [(c, plan) for c, plan in parts.values() if c]
-        if len(kept) == 1 and not constant and kept[0][0] == 1:
-            return kept[0][1]
-        piece = self._pieces.total([(c, plan.piece) for c, plan in kept], constant)
-        costs: dict[bytes, float] = {}
-        for _, plan in kept:
-            costs.update(plan.costs)
-        costs.setdefault(piece.key, self._orders.cost(piece))
-        return Plan(piece, costs)
+        kept = tuple((c, plan) for c, plan in parts.values() if c)
+        return _Sum(kept, constant, self._pieces, self._orders, self._prices)
 
-    def _gathered(self, summands: Sequence[Summand], free: frozenset[Index], depth: int) -> Iterator[Plan]:
-        """Plans with a tensor taken out of several summands: a · b + a · c = a · (b + c)."""
+    def _product(self, plans: tuple[Plan, ...], kept: frozenset[Index]) -> Plan:
+        place = tuple((plan.piece.key, plan.piece.indices) for plan in plans), kept
+        if place not in self._products:
+            self._products[place] = self._orders.product(plans, kept, Fraction(1))
+        return self._products[place]
+
+    def _gathered(self, summands: Sequence[Summand], free: frozenset[Index]) -> Iterator[list[Summand]]:
+        """The summands with a tensor taken out of several: a · b + a · c = a · (b + c)."""
         groups: dict[object, dict[int, int]] = {}
         for number, summand in enumerate(summands):
             for place, plan in enumerate(summand.plans):
@@ -95,12 +140,11 @@ class Search:
         shared = [members for members in groups.values() if len(members) > 1]
         shared.sort(key=lambda members: -len(members))
         for members in shared[:WIDEST]:
-            if self._left <= 0:
-                return
-            yield self._evaluated(self._taken_out(summands, members, free, depth), free, depth - 1)
+            self._left -= 1
+            yield self._taken_out(summands, members, free)
 
     def _taken_out(
-        self, summands: Sequence[Summand], members: Mapping[int, int], free: frozenset[Index], depth: int
+        self, summands: Sequence[Summand], members: Mapping[int, int], free: frozenset[Index]
     ) -> list[Summand]:
         """The summands with one in the place of several, from which a tensor was taken out. `members`: where
         it stands in which."""
@@ -115,7 +159,7 @@ class Search:
         if not any(summand.plans for summand in rest):
             taken = Summand(sum((one.coefficient for one in rest), Fraction(0)), (common,))
         else:
-            inner = self._evaluated(rest, free | frozenset(common.piece.indices), depth - 1)
+            inner = self._evaluated(rest, free | frozenset(common.piece.indices))
             taken = Summand(Fraction(1), (common, inner))
         left = [summand for number, summand in enumerate(summands) if number not in members]
         return [taken, *left]
