@@ -109,7 +109,11 @@ def _batched(env: Env) -> Iterator[str]:
             yield from (f"{m} @ {n}.mT", f"{m} @ {n}.transpose(1, 2)")
     for m, n, a, b in _pairs(env, 3, 2):
         if a.shape[2] == b.shape[0]:
-            yield from (f"{m} @ {n}", f"torch.tensordot({m}, {n}, 1)", f"torch.einsum('bij,jk->bik', {m}, {n})")
+            yield from (
+                f"{m} @ {n}",
+                f"torch.tensordot({m}, {n}, 1)",
+                f"torch.einsum('bij,jk->bik', {m}, {n})",
+            )
         if a.shape[2] == b.shape[1]:
             yield f"torch.nn.functional.linear({m}, {n})"
     for m, n, a, b in _pairs(env, 3, 1):
@@ -145,7 +149,14 @@ def _fused(env: Env) -> Iterator[str]:
 def _numbers(env: Env) -> Iterator[str]:
     for m in env:
         yield from (f"{m} * 2", f"{m} / 2", f"-{m}", f"{m} * 0.5", f"3 - {m}", f"{m} + 1", f"{m} * 1")
-        yield from (f"{m} ** 2", f"{m}.square()", f"{m} * 0", f"torch.rsub({m}, 1)", f"{m}.pow(3)", f"{m} + 0.0")
+        yield from (
+            f"{m} ** 2",
+            f"{m}.square()",
+            f"{m} * 0",
+            f"torch.rsub({m}, 1)",
+            f"{m}.pow(3)",
+            f"{m} + 0.0",
+        )
 
 
 def _reduced(env: Env) -> Iterator[str]:
@@ -170,10 +181,19 @@ def _views(env: Env) -> Iterator[str]:
             yield f"{m}.diagonal(0, 0, 1)"
         for d in range(a.dim()):
             dots = ":, " * d
-            yield from (f"{m}[{dots}0]", f"{m}[{dots}-1]", f"{m}[{dots}1:]", f"{m}[{dots}::2]", f"{m}[{dots}:1]")
+            yield from (
+                f"{m}[{dots}0]",
+                f"{m}[{dots}-1]",
+                f"{m}[{dots}1:]",
+                f"{m}[{dots}::2]",
+                f"{m}[{dots}:1]",
+            )
             yield from (f"{m}.unsqueeze({d})", f"{m}[{dots}0:2]", f"{m}.narrow({d}, 0, 1)")
             if a.shape[d] == 1:
-                yield from (f"{m}.squeeze({d})", f"{m}.expand({', '.join('-1' if i != d else '3' for i in range(a.dim()))})")
+                yield from (
+                    f"{m}.squeeze({d})",
+                    f"{m}.expand({', '.join('-1' if i != d else '3' for i in range(a.dim()))})",
+                )
             if a.shape[d] >= 2:
                 yield f"{m}.unfold({d}, 2, 1)"
             if a.shape[d] == 4:
@@ -181,7 +201,12 @@ def _views(env: Env) -> Iterator[str]:
         if a.dim() == 1:
             yield f"torch.kron({m}, {m})"
         yield from (f"{m}.contiguous()", f"{m}.clone()", f"torch.relu({m})", f"{m}.abs()", f"{m}.detach()")
-        yield from (f"{m}.reshape({m}.shape)", f"torch.positive({m})", f"{m}.view_as({m})", f"{m}.neg().relu()")
+        yield from (
+            f"{m}.reshape({m}.shape)",
+            f"torch.positive({m})",
+            f"{m}.view_as({m})",
+            f"{m}.neg().relu()",
+        )
         yield f"torch.stack([{m}, {m}]).sum(0)"
 
 
@@ -216,7 +241,11 @@ def grown(draw: Draw, *, statements: int = 8) -> Program:
         shape = [sizes[draw.below(2)] for _ in range((2, 1, 3, 2)[draw.below(4)])]
         ints = f"ints({', '.join(map(str, shape))})"
         larger = f"ints({', '.join(str(n + 1) for n in shape)})"
-        choices = [ints, ints, f"ints({', '.join(map(str, reversed(shape)))}).permute({_reversed(len(shape))})"]
+        choices = [
+            ints,
+            ints,
+            f"ints({', '.join(map(str, reversed(shape)))}).permute({_reversed(len(shape))})",
+        ]
         choices.append(f"{larger}[{', '.join(['1:'] * len(shape))}]")
         choices += [before for before in "abcd"[:number]] + [f"{b}[:1]" for b in "abcd"[:number]]
         inputs.append(choices[draw.below(len(choices))])
@@ -255,7 +284,10 @@ def _runs(line: str, env: Env) -> bool:
     name = line.split(" ")[0]
     made = scope[name]
     after = [made, *env.values()]
-    if any(one.numel() > MOST_ELEMENTS or (one.numel() and one.abs().max() > LARGEST) for one in after) or made.numel() == 0:
+    if (
+        any(one.numel() > MOST_ELEMENTS or (one.numel() and one.abs().max() > LARGEST) for one in after)
+        or made.numel() == 0
+    ):
         for key, value in env.items():
             if not torch.equal(value, before[key]):
                 value.copy_(before[key])
