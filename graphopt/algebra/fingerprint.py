@@ -18,6 +18,8 @@ from graphopt.algebra.polynomial import Factor, Index
 
 PRIMES = 2**31 - 19, 2**31 - 61
 """Of different fields. In that of the prime 2³¹ − 1, a scale of 2³¹ would be 1."""
+MOST_BITS = 2048
+"""Of a scale, numerator and denominator together: a product of some twenty numbers."""
 Numbers: TypeAlias = "np.ndarray[tuple[int, ...], np.dtype[np.int64]]"
 
 
@@ -103,8 +105,10 @@ def in_field(number: Fraction, prime: int) -> int:
 
 
 def is_told(number: Fraction) -> bool:
-    """Whether a fraction is neither 0 nor without an inverse in any field, unless it is 0."""
-    return not number or math.gcd(number.numerator * number.denominator, math.prod(PRIMES)) == 1
+    """Whether a fraction has few digits, and is neither 0 nor without an inverse in any field, unless it
+    is 0."""
+    product = number.numerator * number.denominator
+    return product.bit_length() < MOST_BITS and (not product or math.gcd(product, math.prod(PRIMES)) == 1)
 
 
 def contraction(

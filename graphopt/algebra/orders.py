@@ -14,6 +14,9 @@ MOST_TRIES = 20_000
 """Pairs of partial products that are looked at by their sizes; beyond, the cheapest next product is taken."""
 MOST_SHARED = 1_500
 """Pairs that are looked at for what is the same."""
+MOST_WORK, PIECE = 20_000, 10
+"""Prices that are asked for in all, and how many of them a piece that is made counts for; beyond, what was
+found is taken, and the cheapest next product."""
 
 Tree: TypeAlias = "int | tuple[Tree, Tree]"
 """An order: the number of an operand, or two that are multiplied."""
@@ -45,6 +48,12 @@ class Orders:
         self._pieces = pieces
         self._prices = prices
         self._done = done
+        self._left = MOST_WORK
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether no more should be looked at."""
+        return self._left <= 0
 
     def start(self, piece: Piece) -> Plan:
         """The plan that makes a piece as it says."""
@@ -122,11 +131,12 @@ class Orders:
             by_size.append([])
             for a, b in _pairs(by_size, size):
                 tries += 1
-                if tries > MOST_TRIES:
+                if tries > MOST_TRIES or self.is_spent:
                     return self._greedy(sets, kept)
                 (left, one, mine), (right, other, theirs) = best[a], best[b]
                 if not mine & theirs:
                     continue
+                self._left -= 1
                 out = (mine | theirs) & kept.union(*(s for i, s in enumerate(sets) if not (a | b) >> i & 1))
                 seconds = left + right + self._prices.product(mine, theirs, out)
                 if (a | b) not in best:
@@ -171,8 +181,9 @@ class Orders:
                 if set(best[a].piece.indices).isdisjoint(best[b].piece.indices):
                     continue
                 tries += 1
-                if tries > MOST_SHARED:
+                if tries > MOST_SHARED or self.is_spent:
                     return None
+                self._left -= 1
                 self._try(a, b, operands, kept, best, by_size[size])
         return best.get((1 << len(operands)) - 1)
 
@@ -194,6 +205,7 @@ class Orders:
             step = self._prices.product(left.piece.indices, right.piece.indices, known.piece.indices)
             if known.piece.key in self._done or least + (0.0 if known.piece.fixed else step) >= known.seconds:
                 return
+        self._left -= PIECE
         plan = self._joined(left, right, out, Fraction(1))
         if known is None or plan.seconds < known.seconds:
             if known is None:

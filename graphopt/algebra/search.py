@@ -140,6 +140,8 @@ class Search:
         shared = [members for members in groups.values() if len(members) > 1]
         shared.sort(key=lambda members: -len(members))
         for members in shared[:WIDEST]:
+            if self._left <= 0 or self._orders.is_spent:
+                return
             self._left -= 1
             yield self._taken_out(summands, members, free)
 

@@ -24,7 +24,7 @@ class Draw(Protocol):
 
 @dataclass(frozen=True)
 class Program:
-    """Inputs as expressions, statements, and what is returned, in the order of the names a, b, c and t0, t1."""
+    """Inputs a, b and so on as expressions, statements that make t0, t1 and so on, and what is returned."""
 
     inputs: tuple[str, ...]
     body: tuple[str, ...]
