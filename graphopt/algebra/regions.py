@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from graphopt.algebra.polynomial import NoPolynomial, Polynomial, leaf
 from graphopt.algebra.reading import Known, read
 from graphopt.analysis.memory import Memory
+from graphopt.analysis.partition import Partition
 from graphopt.ir.graph import Graph, Node, Value
 from graphopt.ir.types import TensorType
 
@@ -48,26 +49,20 @@ class Regions:
                 self._visit(node)
 
     def __iter__(self) -> Iterator[Region]:
-        """Regions where there may be a choice, in the order of their last nodes."""
-        members: dict[str, set[str]] = {}
-        for node in self._graph.nodes:
-            if node.results and node.results[0].name in self._found:
-                name = node.results[0].name
-                mine = {name}
-                for value in self._parts[name]:
-                    if value.name in members and value.name not in self._needed:
-                        mine |= members[value.name]
-                for one in mine:
-                    members[one] = mine
-        done: set[int] = set()
-        for mine in members.values():
-            if id(mine) in done:
-                continue
-            done.add(id(mine))
-            nodes = tuple(node for node in self._graph.nodes if node.results and node.results[0].name in mine)
+        """Regions where there may be a choice, in the order of their first nodes."""
+        together = Partition()
+        read = [n for n in self._graph.nodes if n.results and n.results[0].name in self._found]
+        for node in read:
+            for value in self._parts[node.results[0].name]:
+                if value.name in self._found and value.name not in self._needed:
+                    together.unite(node.results[0].name, value.name)
+        members: dict[str, list[Node]] = {}
+        for node in read:
+            members.setdefault(together.find(node.results[0].name), []).append(node)
+        for nodes in members.values():
             roots = [(n, self._found[n.results[0].name]) for n in nodes if n.results[0].name in self._needed]
             if roots and (len(nodes) > 1 or any(len(t.factors) > 2 for _, p in roots for t in p.terms)):
-                yield Region(nodes, tuple(roots))
+                yield Region(tuple(nodes), tuple(roots))
 
     def _visit(self, node: Node) -> None:
         """Reads a node; what it cannot see through is needed as it is."""
