@@ -146,7 +146,7 @@ def test_a_complex_product_stays_conjugated() -> None:
 
 def test_a_scale_that_overflows_on_the_way_stays_in_parts() -> None:
     def function(a: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-        return (a @ a @ x) * 1e200 * 1e200 * 1e-250
+        return (a @ a @ x) * 1e200 * 1e200
 
     args = integers(SQUARE, V)
     assert torch.equal(always(function, args)(*args), function(*args))
