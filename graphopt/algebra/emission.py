@@ -16,7 +16,6 @@ from graphopt.ir.graph import Node, Value
 from graphopt.ir.operands import shape_of
 from graphopt.ir.types import TensorType
 
-
 NARROW = 8
 """Columns of a matrix that are few."""
 
@@ -62,6 +61,8 @@ class Emission:
         self._made: dict[bytes, tuple[Value, tuple[int, ...]]] = {}
         self._producers: dict[str, Node] = {}
         self._given_out: set[str] = set()
+        self.exact: dict[float, Fraction] = {}
+        """What the literals of all nodes are rounded from."""
 
     def nodes(self, piece: Piece, p: Polynomial, like: Node) -> Made:
         """A value in the place of a node's result, which is a polynomial that the piece evaluates. Raises
@@ -238,10 +239,10 @@ class Emission:
         first, laid = terms[0]
         value = self._spread(self._scaled(laid, first), order)
         for coefficient, other in terms[1:]:
-            alpha = {} if coefficient == 1 else {"alpha": _number(coefficient)}
+            alpha = {} if coefficient == 1 else {"alpha": self._number(coefficient)}
             value = self._op("aten.add.Tensor", value, self._spread(other, order), **alpha)
         if number:
-            value = self._op("aten.add.Scalar", value, _number(number))
+            value = self._op("aten.add.Scalar", value, self._number(number))
         return Laid(value, order)
 
     def _summed(self, laid: Laid, kept: Iterable[Index]) -> Laid:
@@ -257,7 +258,18 @@ class Emission:
             return laid
         if by == -1:
             return Laid(self._op("aten.neg.default", laid.value), laid.order)
-        return Laid(self._op("aten.mul.Scalar", laid.value, _number(by)), laid.order)
+        return Laid(self._op("aten.mul.Scalar", laid.value, self._number(by)), laid.order)
+
+    def _number(self, fraction: Fraction) -> float:
+        """The nearest number. Raises NotEmitted where that is none, or it is nearest to another fraction,
+        too."""
+        try:
+            number = float(fraction)
+        except OverflowError:
+            raise NotEmitted from None
+        if (number == 0) != (fraction == 0) or self.exact.setdefault(number, fraction) != fraction:
+            raise NotEmitted
+        return number
 
     def _spread(self, laid: Laid, order: Sequence[Index]) -> Value:
         """With a dimension for each index of an order, of size 1 where it has none."""
@@ -295,14 +307,10 @@ def _is_turned(rows: Sequence[Index], columns: Sequence[Index], wanted: Sequence
     if height != width and (min(height, width) <= NARROW or not wanted):
         return width < height
     places = {index: place for place, index in enumerate(wanted)}
-    first, second = (min((places.get(i, len(places)) for i in group)) for group in (rows, columns))
+    first, second = (min(places.get(i, len(places)) for i in group) for group in (rows, columns))
     return second < first
 
 
 def _ordered(order: Sequence[Index], wanted: Sequence[Index]) -> tuple[Index, ...]:
     """As wanted, where all are."""
     return tuple(index for index in wanted if index in order) if {*order} <= {*wanted} else tuple(order)
-
-
-def _number(fraction: Fraction) -> float:
-    return float(fraction)

@@ -2,7 +2,7 @@
 
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import reduce
@@ -24,8 +24,12 @@ from graphopt.ir.resolve import resolve
 Known = Callable[[Value], Polynomial]
 
 
-def read(node: Node, known: Known) -> Polynomial:
+_AS_WRITTEN: Mapping[float, Fraction] = {}
+
+
+def read(node: Node, known: Known, exact: Mapping[float, Fraction] = _AS_WRITTEN) -> Polynomial:
     """The polynomial that a node computes of those of its operands. All floating tensors are of one dtype.
+    `exact`: the fractions that its literals are the nearest numbers to, where they stand for others.
     Raises NoPolynomial."""
     result = tensor_of(node.results[0]) if len(node.results) == 1 else None
     kinds = [result, *map(tensor_of, node.operands)]
@@ -34,7 +38,7 @@ def read(node: Node, known: Known) -> Polynomial:
     for kind in kinds:
         if kind is None or kind.dtype != result.dtype or not kind.is_static or 0 in kind.shape:
             raise NoPolynomial
-    operands = Operands(operands_of(node), known)
+    operands = Operands(operands_of(node), known, exact)
     copied = _copied(node, operands)
     if copied is not None:
         return copied
@@ -53,6 +57,7 @@ class Operands:
 
     given: dict[str, Arg]
     known: Known
+    exact: Mapping[float, Fraction]
 
     def __contains__(self, name: str) -> bool:
         return name in self.given
@@ -75,7 +80,7 @@ class Operands:
         value = arg.value if isinstance(arg, Lit) else None
         if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
             raise NoPolynomial
-        return Fraction(value)
+        return self.exact.get(value, Fraction(value))
 
     def integers(self, name: str) -> list[int]:
         """A list of integers, or one as such; empty where none are given."""

@@ -77,7 +77,7 @@ def rewritten(found: Evaluation, draft: Draft) -> tuple[Rewritten, ...]:
         new = emission.nodes(plan.piece, p, root)
         for node in new.nodes:
             if new.dense.name not in known:
-                known[node.results[0].name] = read(node, read_back)
+                known[node.results[0].name] = read(node, read_back, emission.exact)
         made.append(Rewritten(root, new.value, new.nodes, certificate(p, read_back(new.dense))))
     return tuple(made)
 

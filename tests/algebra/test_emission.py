@@ -48,3 +48,10 @@ def test_few_columns_are_multiplied_as_few_rows() -> None:
     found = optimized(lambda a, b, x: (a @ b) @ x, (400, 400), (400, 400), (400, 4))
     products = [node for node in found.graph.nodes if node.op == "aten.mm.default"]
     assert [left_rows(node) for node in products] == [4, 4]
+
+
+def test_numbers_that_no_float_is_are_emitted_as_the_nearest() -> None:
+    found = optimized(lambda a, b, x: (a / 5) @ (b / 7) @ (3 * x), (300, 300), (300, 300), (300,))
+    assert "mm" not in operators(found)
+    found = optimized(lambda a, b: (a @ b).mean(1), (300, 300), (300, 300))
+    assert "mm" not in operators(found)
