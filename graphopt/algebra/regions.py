@@ -1,8 +1,9 @@
 """Sum-product regions of a graph: what hangs together by operators that are polynomials."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 
+from graphopt.algebra.equality import equalities
 from graphopt.algebra.polynomial import NoPolynomial, Polynomial, leaf
 from graphopt.algebra.reading import Known, read
 from graphopt.ir.graph import Graph, Node, Value
@@ -30,16 +31,27 @@ class Regions:
         each, or not at all."""
         self._graph = graph
         self._wide = wide
+        readable = {node.name for node in graph.nodes if self._read(node, self._as_it_is) is not None}
+        opaque: frozenset[str] = frozenset()
+        while left := self._visited(readable, opaque):
+            opaque |= left
+
+    def _visited(self, readable: Set[str], opaque: frozenset[str]) -> frozenset[str]:
+        """Reads what is readable, but for the nodes whose results are opaque. Gives back whose zeros and ones
+        are left in what is needed: no operator makes those."""
         self._found: dict[str, Polynomial] = {}
         self._parts: dict[str, tuple[Value, ...]] = {}
-        readable = {node.name for node in graph.nodes if self._read(node, self._as_it_is) is not None}
-        self._needed = set(graph.returned)
-        for node in graph.nodes:
-            if node.name not in readable:
+        self._needed = set(self._graph.returned)
+        seen = [n for n in self._graph.nodes if n.name in readable and n.results[0].name not in opaque]
+        names = {node.name for node in seen}
+        for node in self._graph.nodes:
+            if node.name not in names:
                 self._needed.update(value.name for value in node.operands)
-        for node in graph.nodes:
-            if node.name in readable:
-                self._visit(node)
+        for node in seen:
+            self._visit(node)
+        return frozenset[str]().union(
+            *(equalities(self._found[name]) for name in self._needed & {*self._found})
+        )
 
     def __iter__(self) -> Iterator[Region]:
         """Regions where there may be a choice, in the order of their last nodes."""

@@ -18,7 +18,7 @@ def optimized(program: Callable[..., object], *shapes: tuple[int, ...]) -> graph
     with torch.no_grad():
         found = graphopt.optimize(program, args, passes=PASSES, measure=False)
         assert found.report.equivalent is True
-        assert torch.allclose(found(*args), program(*args), atol=1e-4)  # type: ignore[arg-type]
+        torch.testing.assert_close(found(*args), program(*args), atol=1e-4, rtol=1e-4)
     return found
 
 
@@ -55,3 +55,38 @@ def test_numbers_that_no_float_is_are_emitted_as_the_nearest() -> None:
     assert "mm" not in operators(found)
     found = optimized(lambda a, b: (a @ b).mean(1), (300, 300), (300, 300))
     assert "mm" not in operators(found)
+
+
+BLOCKS: dict[str, tuple[Callable[..., object], tuple[tuple[int, ...], ...], int]] = {
+    "an identity matrix": (
+        lambda v, a: (torch.eye(300) - 2 * torch.outer(v, v)) @ a, ((300,), (300, 300)), 0
+    ),
+    "diagonals": (lambda d, a: torch.diag(d) @ a @ torch.diag(d), ((300,), (300, 300)), 0),
+    "blocks": (
+        lambda a, c, d: torch.cat([a, torch.zeros(300, 300)], 1) @ torch.cat([c, d]), ((300, 300),) * 3, 1
+    ),
+    "pairs": (
+        lambda x, w: torch.cat([x[:, None].expand(64, 64, -1), x[None].expand(64, 64, -1)], -1) @ w,
+        ((64, 32), (64, 32)), 2,
+    ),
+    "zeros at the side": (lambda a, b: torch.nn.functional.pad(a, (0, 600)) @ b, ((300, 300), (900, 64)), 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_zeros_and_ones_are_not_multiplied(name: str) -> None:
+    program, shapes, products = BLOCKS[name]
+    names = operators(optimized(program, *shapes))
+    assert names.count("mm") == products
+    assert not {"eye", "diag", "cat", "zeros", "pad", "matmul"} & {*names}
+
+
+def test_an_identity_matrix_that_is_returned_stays() -> None:
+    found = optimized(lambda a, b, x: (torch.eye(300) - a @ (b @ x), a @ b @ x[:, 0]), *[(300, 300)] * 3)
+    assert "eye" in operators(found)
+
+
+def test_a_concatenation_that_is_returned_stays() -> None:
+    found = optimized(lambda a, b, x: torch.cat([(a @ b) @ x, x]), (300, 300), (300, 300), (300, 4))
+    assert operators(found).count("cat") == 1
+    assert operators(found).count("mm") == 2

@@ -18,7 +18,7 @@ FOUND: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...], list[str
     "a vector at the end": (lambda a, x: a.t() @ a @ x, (M, V), ["mv", "t", "mv"]),
     "a vector in the middle": (
         lambda a, x, b: torch.outer(a @ x, x) @ b, (M, V, M),
-        ["mv", "t", "mv", "unsqueeze", "unsqueeze", "mul"],
+        ["t", "mv", "mv", "unsqueeze", "unsqueeze", "mul"],
     ),
     "an outer product with a vector": (
         lambda x, y, z: torch.outer(y, x) @ z, ((4 * N,),) * 3, ["dot", "unsqueeze", "mul"]
