@@ -1,12 +1,14 @@
 """Pieces as nodes: each as the operator that does it fastest."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 import torch
 
+from graphopt.algebra.matrices import is_added, matrices
 from graphopt.algebra.pieces import Piece, Product, Read, Reduced, Total
 from graphopt.algebra.polynomial import Access, Factor, Index, Polynomial
 from graphopt.algebra.pricing import LONGEST_DOT
@@ -15,9 +17,6 @@ from graphopt.draft import Draft
 from graphopt.ir.graph import Node, Value
 from graphopt.ir.operands import shape_of
 from graphopt.ir.types import TensorType
-
-NARROW = 8
-"""Columns of a matrix that are few."""
 
 
 class NotEmitted(Exception):
@@ -55,8 +54,14 @@ def span_of(kind: TensorType) -> int:
 class Emission:
     """Makes the nodes of pieces, each once."""
 
-    def __init__(self, draft: Draft) -> None:
+    def __init__(self, draft: Draft, pieces: Iterable[Piece] = ()) -> None:
+        """`pieces`: all that nodes will be made for."""
         self._draft = draft
+        roots = [*pieces]
+        every = {one.key: one for root in roots for one in root.everything()}
+        uses = Counter(one.key for one in roots)
+        uses.update(operand.key for one in every.values() for operand in one.operands)
+        self._once = frozenset(key for key, count in uses.items() if count == 1)
         # By key: a value, and for each of its dimensions the place of its index among the piece's.
         self._made: dict[bytes, tuple[Value, tuple[int, ...]]] = {}
         self._producers: dict[str, Node] = {}
@@ -135,9 +140,7 @@ class Emission:
             case Reduced(by, of):
                 laid = self._scaled(self._summed(self._laid(of, wanted), piece.indices), by)
             case Total(parts, number):
-                laid = self._total(
-                    [(c, self._laid(part, wanted)) for c, part in parts], number, piece.indices, wanted
-                )
+                laid = self._total(parts, number, piece.indices, wanted)
         self._made[piece.key] = laid.value, tuple(piece.indices.index(index) for index in laid.order)
         return laid
 
@@ -176,31 +179,59 @@ class Emission:
         return value, indices
 
     def _product(self, a: Laid, b: Laid, out: Sequence[Index], by: Fraction, wanted: Sequence[Index]) -> Laid:
-        kept = set(out)
-        a = self._summed(a, [i for i in a.order if i in kept or i in b.order])
-        b = self._summed(b, [i for i in b.order if i in kept or i in a.order])
-        inner = [i for i in a.order if i in b.order and i not in kept]
+        a, b = self._alone_summed(a, b, out)
+        by_index = matrices(a.order, b.order, out, wanted)
+        batch, rows, columns, inner = by_index.batch, by_index.rows, by_index.columns, by_index.inner
         if not inner:
             return self._scaled(self._elementwise(a, b, wanted), by)
-        batch = [i for i in a.order if i in b.order and i in kept]
-        rows = [i for i in a.order if i not in b.order]
-        columns = [i for i in b.order if i not in a.order]
-        if rows and columns and _is_turned(rows, columns, wanted):
-            a, b, rows, columns = b, a, columns, rows
+        if batch and not rows and not columns:  # bmm of single rows and columns is slower
+            return self._scaled(self._summed(self._elementwise(a, b, wanted), batch), by)
+        if by_index.turned:
+            a, b = b, a
         if batch:
             left, right = self._grouped(a, batch, rows, inner), self._grouped(b, batch, inner, columns)
             value = self._op("aten.bmm.default", left, right)
         elif rows and columns:
-            left, right = self._grouped(a, rows, inner), self._grouped(b, inner, columns)
-            value = self._op("aten.mm.default", left, right)
+            value = self._op(
+                "aten.mm.default", self._grouped(a, rows, inner), self._grouped(b, inner, columns)
+            )
         elif rows:
             value = self._op("aten.mv.default", self._grouped(a, rows, inner), self._grouped(b, inner))
         elif columns:
             value = self._op("aten.mv.default", self._grouped(b, columns, inner), self._grouped(a, inner))
         else:
             value = self._dot(self._grouped(a, inner), self._grouped(b, inner))
-        order = (*batch, *rows, *columns)
+        order = by_index.order
         return self._scaled(Laid(self._reshaped(value, [i.size for i in order]), order), by)
+
+    def _alone_summed(self, a: Laid, b: Laid, out: Sequence[Index]) -> tuple[Laid, Laid]:
+        """The factors of a product, summed over what is in one of them alone."""
+        kept = set(out)
+        a = self._summed(a, [i for i in a.order if i in kept or i in b.order])
+        return a, self._summed(b, [i for i in b.order if i in kept or i in a.order])
+
+    def _added_to(self, rest: Laid, by: Fraction, how: Product, out: Sequence[Index]) -> Laid:
+        """rest + by · a product of matrices or of vectors, as `is_added` allows."""
+        a, b = self._alone_summed(self._laid(how.first), self._laid(how.second), out)
+        by_index = matrices(a.order, b.order, out, rest.order)
+        if by_index.turned:
+            a, b = b, a
+        rows, columns, inner = by_index.rows, by_index.columns, by_index.inner
+        groups = [group for group in (rows, columns) if group]
+        added = self._grouped(rest, *([i for i in group if i in rest.order] for group in groups))
+        coefficient = by * how.coefficient
+        alpha = {} if coefficient == 1 else {"alpha": self._number(coefficient)}
+        if len(groups) == 1:
+            matrix, vector = (a, b) if rows else (b, a)
+            operands = self._grouped(matrix, groups[0], inner), self._grouped(vector, inner)
+            value = self._op("aten.addmv.default", added, *operands, **alpha)
+        elif inner:
+            operands = self._grouped(a, rows, inner), self._grouped(b, inner, columns)
+            value = self._op("aten.addmm.default", added, *operands, **alpha)
+        else:
+            operands = self._grouped(a, rows), self._grouped(b, columns)
+            value = self._op("aten.addr.default", added, *operands, **alpha)
+        return Laid(self._reshaped(value, [i.size for i in by_index.order]), by_index.order)
 
     def _dot(self, a: Value, b: Value) -> Value:
         """A long sum pairwise: a running one loses more digits the longer it is."""
@@ -226,13 +257,31 @@ class Emission:
 
     def _total(
         self,
-        parts: Sequence[tuple[Fraction, Laid]],
+        parts: Sequence[tuple[Fraction, Piece]],
         number: Fraction,
         out: Sequence[Index],
         wanted: Sequence[Index],
     ) -> Laid:
         if not parts:
             raise NotEmitted
+        for place in sorted(
+            range(len(parts)), key=lambda i: parts[i][0] == 1
+        ):  # what is scaled costs nothing
+            by, part = parts[place]
+            rest = [*parts[:place], *parts[place + 1 :]]
+            indices = tuple(dict.fromkeys(index for _, one in rest for index in one.indices))
+            alone = part.key in self._once and part.key not in self._made
+            if alone and isinstance(part.how, Product) and is_added(part.how, part.indices, indices):
+                return self._added_to(self._total(rest, number, indices, wanted), by, part.how, part.indices)
+        return self._sum([(c, self._laid(part, wanted)) for c, part in parts], number, out, wanted)
+
+    def _sum(
+        self,
+        parts: Sequence[tuple[Fraction, Laid]],
+        number: Fraction,
+        out: Sequence[Index],
+        wanted: Sequence[Index],
+    ) -> Laid:
         order = max((laid.order for _, laid in parts), key=len)
         order = _ordered((*order, *(i for i in out if i not in order)), wanted)
         terms = sorted(parts, key=lambda part: part[0] != 1)
@@ -298,17 +347,6 @@ _VIEWS = frozenset(
         "expand.default", "permute.default", "reshape.default",
     )
 )  # fmt: skip
-
-
-def _is_turned(rows: Sequence[Index], columns: Sequence[Index], wanted: Sequence[Index]) -> bool:
-    """Whether Bᵀ Aᵀ is the better way to say A B: few columns are slow to multiply by (MKL: 2 to 7 times),
-    and few elements quickly turned; else the order that is wanted saves a copy."""
-    height, width = (math.prod(index.size for index in group) for group in (rows, columns))
-    if height != width and (min(height, width) <= NARROW or not wanted):
-        return width < height
-    places = {index: place for place, index in enumerate(wanted)}
-    first, second = (min(places.get(i, len(places)) for i in group) for group in (rows, columns))
-    return second < first
 
 
 def _ordered(order: Sequence[Index], wanted: Sequence[Index]) -> tuple[Index, ...]:

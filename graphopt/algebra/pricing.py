@@ -47,8 +47,9 @@ class Prices:
         if inner == 1:
             elements = _size(left) + _size(right) + batch * rows * columns
             return seconds + self._at("pointwise", elements * self._itemsize)
-        if batch == rows == columns == 1 and inner > LONGEST_DOT:
-            return seconds + self._at("pointwise", 3 * inner * self._itemsize) + self._at("reduce", 1, inner)
+        if rows == columns == 1 and (batch > 1 or inner > LONGEST_DOT):
+            multiplied = self._at("pointwise", 3 * batch * inner * self._itemsize)
+            return seconds + multiplied + self._at("reduce", batch, inner)
         views = 2 * self._at("view")
         if batch == 1:
             return seconds + views + self._at("linear", rows, columns, inner)

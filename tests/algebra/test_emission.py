@@ -90,3 +90,29 @@ def test_a_concatenation_that_is_returned_stays() -> None:
     found = optimized(lambda a, b, x: torch.cat([(a @ b) @ x, x]), (300, 300), (300, 300), (300, 4))
     assert operators(found).count("cat") == 1
     assert operators(found).count("mm") == 2
+
+
+M, V = (300, 300), (300,)
+ADDED: dict[str, tuple[Callable[..., object], tuple[tuple[int, ...], ...], str, int]] = {
+    "a matrix": (lambda x, w, b, a: x @ (w + b @ a), ((4, 512), (512, 512), (512, 8), (8, 512)), "addmm", 1),
+    "a row": (lambda a, b, x, v: (a @ b) @ x + v, (M, M, (300, 40), (40,)), "addmm", 1),
+    "a multiple": (lambda a, b, x, v: v - 3 * ((a @ b) @ x), (M, M, (300, 40), (300, 1)), "addmm", 1),
+    "a vector": (lambda x, k, z, h: x + k @ z - k @ h @ x, (V, M, V, M), "addmv", 2),
+    "an outer product": (lambda v, a: a - 2 * torch.outer(v, v) @ a, (V, M), "addr", 1),
+    "what is used twice": (lambda a, b, x, y: ((a @ b) @ x + y, (a @ b) @ x), (M, M, V, V), "addmv", 0),
+    "batches": (lambda a, b, x, y: (a @ b) @ x + y, ((4, 99, 99),) * 2 + ((4, 99, 5),) * 2, "addmm", 0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ADDED)
+def test_a_product_is_added_to_what_it_is_multiplied_for(name: str) -> None:
+    program, shapes, operator, count = ADDED[name]
+    names = operators(optimized(program, *shapes))
+    assert names.count(operator) == count
+    assert ("add" in names) == (count == 0)
+    assert "neg" not in names
+
+
+def test_rows_times_rows_are_multiplied_and_summed() -> None:
+    found = optimized(lambda x, a: (x[:, :, None] * x[:, None] * a).sum((1, 2)), (64, 128), (128, 128))
+    assert [name for name in operators(found) if name != "t"] == ["mm", "mul", "sum"]
