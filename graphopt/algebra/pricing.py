@@ -26,7 +26,7 @@ class Prices:
             case Read():
                 return 0.0
             case _ if piece.fixed:
-                return price(piece.elements * self._itemsize, 1)
+                return self.held(piece.indices)
             case Product(_, a, b):
                 return self.product(a.indices, b.indices, piece.indices)
             case Reduced(_, of):
@@ -35,6 +35,10 @@ class Prices:
             case Total(parts, number):
                 sums = len(parts) - 1 + bool(number) + any(abs(c) != 1 for c, _ in parts)
                 return sums * self._at("pointwise", 3 * piece.elements * self._itemsize)
+
+    def held(self, out: Iterable[Index]) -> float:
+        """To hold a tensor over some indices that calls do not change."""
+        return price(_size(out) * self._itemsize, 1)
 
     def product(self, a: Iterable[Index], b: Iterable[Index], out: Iterable[Index]) -> float:
         """To multiply a tensor over indices a with one over indices b."""
