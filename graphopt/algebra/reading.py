@@ -13,6 +13,7 @@ import torch
 
 from graphopt.algebra.contraction import contracted, product
 from graphopt.algebra.equality import Equal, filled, on_diagonal, placed, resolved
+from graphopt.algebra.families import united
 from graphopt.algebra.polynomial import (
     MAX_FACTORS,
     Access,
@@ -328,7 +329,7 @@ def _joined(parts: Sequence[Polynomial], dims: Sequence[int], o: Operands) -> Po
         sizes = [p.shape[at] for p in parts]
         starts = accumulate(sizes, initial=0)
         parts = [placed(p, at, start, sum(sizes), o.result) for p, start in zip(parts, starts, strict=False)]
-    return reduce(plus, parts)
+    return united(reduce(plus, parts))
 
 
 def _block_diag(o: Operands) -> Polynomial:

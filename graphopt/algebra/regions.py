@@ -4,6 +4,7 @@ from collections.abc import Iterator, Set
 from dataclasses import dataclass
 
 from graphopt.algebra.equality import equalities
+from graphopt.algebra.families import united
 from graphopt.algebra.polynomial import NoPolynomial, Polynomial, leaf
 from graphopt.algebra.reading import Known, read
 from graphopt.ir.graph import Graph, Node, Value
@@ -71,7 +72,8 @@ class Regions:
                 continue
             done.add(id(mine))
             nodes = tuple(node for node in self._graph.nodes if node.results and node.results[0].name in mine)
-            roots = [(n, self._found[n.results[0].name]) for n in nodes if n.results[0].name in self._needed]
+            needed = (node for node in nodes if node.results[0].name in self._needed)
+            roots = [(node, united(self._found[node.results[0].name])) for node in needed]
             if roots and (len(nodes) > 1 or any(len(t.factors) > 2 for _, p in roots for t in p.terms)):
                 yield Region(nodes, tuple(roots))
 

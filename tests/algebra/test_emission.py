@@ -116,3 +116,18 @@ def test_a_product_is_added_to_what_it_is_multiplied_for(name: str) -> None:
 def test_rows_times_rows_are_multiplied_and_summed() -> None:
     found = optimized(lambda x, a: (x[:, :, None] * x[:, None] * a).sum((1, 2)), (64, 128), (128, 128))
     assert [name for name in operators(found) if name != "t"] == ["mm", "mul", "sum"]
+
+
+LOOPS: dict[str, tuple[Callable[..., object], tuple[tuple[int, ...], ...], list[str]]] = {
+    "over columns": (lambda a, x: torch.stack([a @ x[:, i] for i in range(16)], 1), (M, (300, 16)), ["mm"]),
+    "over vectors of two matrices": (
+        lambda a, b, x: torch.stack([(a @ b) @ x[i] for i in range(4)]), (M, M, (4, 300)), ["mm", "mm"]
+    ),
+    "summed": (lambda u, v: sum(torch.outer(u[i], v[i]) for i in range(12)), ((12, 300), (12, 300)), ["mm"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_a_loop_over_vectors_is_a_product_of_matrices(name: str) -> None:
+    program, shapes, products = LOOPS[name]
+    assert [one for one in operators(optimized(program, *shapes)) if one != "t"] == products

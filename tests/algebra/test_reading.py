@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import graphopt
+from graphopt.algebra.families import united
 from graphopt.algebra.polynomial import NoPolynomial, Polynomial, leaf
 from graphopt.algebra.reading import read
 from graphopt.ir.graph import Graph, Value
@@ -109,6 +110,15 @@ PROGRAMS: dict[str, tuple[Callable[..., torch.Tensor], tuple[tuple[int, ...], ..
     "block_diag": (lambda a, b, x: torch.block_diag(a, b) @ x, (A, (2, 3), (7,))),
     "pad": (lambda a: torch.nn.functional.pad(a, (1, 2, 0, 1)), (A,)),
     "pad in a product": (lambda a, b: torch.nn.functional.pad(a, (1, 0)) @ b, (A, (5, 2))),
+    "a loop over columns": (lambda a, x: torch.stack([a @ x[:, i] for i in range(5)], 1), (A, B)),
+    "a loop over columns, backwards": (lambda a, x: torch.stack([a @ x[:, 4 - i] for i in range(5)]), (A, B)),
+    "a loop over some rows": (
+        lambda x, a: torch.stack([x[i] @ a @ x[i] for i in (0, 2, 4)]), ((5, 4), SQUARE)
+    ),
+    "a loop over rows in no order": (
+        lambda x, a: torch.stack([x[i] @ a for i in (0, 1, 3)]), ((5, 4), SQUARE)
+    ),
+    "a loop over two": (lambda x, y: torch.stack([x[i, None] * y[:, 2 * i] for i in range(3)]), (A, (4, 5))),
     "itself twice": (lambda a: a @ a.t() @ a + a, (A,)),
     "terms that cancel": (lambda a, b: (a + b) - a, (A, A)),
 }  # fmt: skip
@@ -143,6 +153,23 @@ def test_the_polynomial_is_what_the_operator_computes(name: str) -> None:
     p = polynomial(graph)
     values = {entry.value.name: arg for entry, arg in zip(graph.inputs, args, strict=True)}
     assert torch.equal(evaluated(p, values), program(*(arg.double() for arg in args)))
+
+
+def test_a_sum_over_a_loop_is_one_term() -> None:
+    program = lambda u, v: sum(torch.outer(u[i], v[i]) for i in range(5))  # noqa: E731
+    args = integers((5, 3), (5, 4))
+    graph = captured(program, args)  # type: ignore[arg-type]
+    p = united(polynomial(graph))
+    values = {entry.value.name: arg for entry, arg in zip(graph.inputs, args, strict=True)}
+    assert len(p.terms) == 1
+    assert torch.equal(evaluated(p, values), args[0].t().double() @ args[1].double())
+
+
+def test_a_sum_that_leaves_something_out_stays() -> None:
+    program = lambda u, v: sum(torch.outer(u[i], v[j]) for i, j in ((0, 0), (1, 1), (2, 3)))  # noqa: E731
+    args = integers((5, 3), (5, 4))
+    graph = captured(program, args)  # type: ignore[arg-type]
+    assert len(united(polynomial(graph)).terms) == 3
 
 
 UNREAD: dict[str, tuple[Callable[..., torch.Tensor], tuple[tuple[int, ...], ...]]] = {
