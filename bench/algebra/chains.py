@@ -123,7 +123,7 @@ CATALOGUE = (
         "y xᵀ Z",
         lambda x, y, z: torch.outer(y, x) @ z,
         lambda x, y, z: torch.outer(y, x @ z),
-        ((2000,), (2000,), (2000, 200)),
+        ((3000,), (3000,), (3000, 400)),
         einsum="b,a,bc->ac",
     ),
     Expression("chain of three", _chain, _best, _shapes(500, 500, 500, 4), einsum="ab,bc,cd->ad"),

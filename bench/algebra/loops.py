@@ -116,7 +116,7 @@ CATALOGUE = (
     Expression("A x for each row", _rows, lambda a, x: x @ a.t(), (_A, (12, N))),
     Expression("xᵢᵀ A xᵢ in a loop", _quadratic, lambda a, x: ((x @ a) * x).sum(1), (_A, (12, N))),
     Expression("one weight in slices", _heads, lambda x, w: x @ w, ((128, M), (M, M))),
-    Expression("Σ A xᵢ in a loop", _summed, lambda a, x: a @ x.sum(1), ((1400, 1400), (1400, 12))),
+    Expression("Σ A xᵢ in a loop", _summed, lambda a, x: a @ x.sum(1), ((2000, 2000), (2000, 12))),
     Expression("Σ uᵢ vᵢᵀ in a loop", _rank_1_terms, lambda u, v: u.t() @ v, ((12, N), (12, N))),
     Expression("Neumann series on a vector", _powers, _powers_by_hand, (_A, (N,))),
 )
