@@ -128,7 +128,10 @@ def tried_negative(negative: Negative, budget_s: float) -> NegativeRow:
             row.note, row.difference = f"nearer to the float64 result: {row.difference}", ""
         if expected.raised:
             return row
-        ours, theirs = negative.tensors(), negative.tensors()
+        ours = theirs = negative.tensors()
+        program(*ours)
+        if not all(map(torch.equal, ours, negative.tensors())):  # each writes its own
+            ours, theirs = negative.tensors(), negative.tensors()
         timing = _timed(lambda: opt.module(*ours), lambda: program(*theirs), budget_s)
         row.eager, row.ratio = timing.seconds_after, timing.ratio
         row.low, row.high = timing.low, timing.high
