@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from graphopt.algebra.equality import equalities
 from graphopt.algebra.fingerprint import PRIMES, Field, Numbers, contraction, in_field
 from graphopt.algebra.polynomial import Factor, Index, NoPolynomial, Polynomial, aligned
 
@@ -29,6 +30,8 @@ class Certificate:
 def certificate(p: Polynomial, q: Polynomial, *, seed: int = 1) -> Certificate:
     """Compares two polynomials, in each of several fields. Raises NoPolynomial where their dimensions do not
     fit, or they are too large to look at."""
+    if equalities(p) or equalities(q):
+        raise NoPolynomial  # indices run over a part of their range only
     mine, theirs = aligned(p, q)
     terms = (*mine.terms, *theirs.terms)
     # Sums over a part of an index's range have weights, which are drawn, too.

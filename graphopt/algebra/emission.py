@@ -1,12 +1,14 @@
 """Pieces as nodes: each as the operator that does it fastest."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 import torch
 
+from graphopt.algebra.matrices import is_added, matrices
 from graphopt.algebra.pieces import Piece, Product, Read, Reduced, Total
 from graphopt.algebra.polynomial import Access, Factor, Index, Polynomial
 from graphopt.algebra.pricing import LONGEST_DOT
@@ -62,12 +64,20 @@ def is_overlapping(shape: Sequence[int], strides: Sequence[int]) -> bool:
 class Emission:
     """Makes the nodes of pieces, each once."""
 
-    def __init__(self, draft: Draft) -> None:
+    def __init__(self, draft: Draft, pieces: Iterable[Piece] = ()) -> None:
+        """`pieces`: all that nodes will be made for."""
         self._draft = draft
+        roots = [*pieces]
+        every = {one.key: one for root in roots for one in root.everything()}
+        uses = Counter(one.key for one in roots)
+        uses.update(operand.key for one in every.values() for operand in one.operands)
+        self._once = frozenset(key for key, count in uses.items() if count == 1)
         # By key: a value, and for each of its dimensions the place of its index among the piece's.
         self._made: dict[bytes, tuple[Value, tuple[int, ...]]] = {}
         self._producers: dict[str, Node] = {}
         self._given_out: set[str] = set()
+        self.exact: dict[float, Fraction] = {}
+        """What the literals of all nodes are rounded from."""
 
     def nodes(self, piece: Piece, p: Polynomial, like: Node) -> Made:
         """A value in the place of a node's result, which is a polynomial that the piece evaluates. Raises
@@ -81,16 +91,16 @@ class Emission:
 
     def _dense(self, piece: Piece, p: Polynomial, kind: TensorType) -> Value:
         """What a piece gives, on memory of its own that it fills, dimensions in the order of the type's."""
-        laid = self._laid(piece)
+        shape, slow = [int(size) for size in kind.shape], slowest_first(kind)
+        wanted = [index for i in slow for index in p.dims[i]]
+        laid = self._laid(piece, wanted)
         value, order = laid.value, list(laid.order)
         for index in p.free:
             if index not in order:  # it is the same all along
                 value = self._op("aten.unsqueeze.default", value, len(order))
                 value = self._op("aten.expand.default", value, [*shape_of(value)[:-1], index.size])
                 order.append(index)
-        shape = [int(size) for size in kind.shape]
-        slow = slowest_first(kind)
-        value = self._permuted(value, order, [index for i in slow for index in p.dims[i]])
+        value = self._permuted(value, order, wanted)
         value = self._reshaped(value, [shape[i] for i in slow])
         assert isinstance(value.type, TensorType)
         if not value.type.is_contiguous or self._is_handed_on(value):
@@ -127,7 +137,9 @@ class Emission:
         self._given_out.add(value.name)
         return False
 
-    def _laid(self, piece: Piece) -> Laid:
+    def _laid(self, piece: Piece, wanted: Sequence[Index] = ()) -> Laid:
+        """A piece's value; its dimensions from the slowest to the fastest as `wanted`, where there is a
+        choice that costs nothing."""
         known = self._made.get(piece.key)
         if known is not None:
             value, places = known
@@ -136,11 +148,11 @@ class Emission:
             case Read(factor):
                 laid = self._read(factor)
             case Product(by, first, second):
-                laid = self._product(self._laid(first), self._laid(second), piece.indices, by)
+                laid = self._product(self._laid(first), self._laid(second), piece.indices, by, wanted)
             case Reduced(by, of):
-                laid = self._scaled(self._summed(self._laid(of), piece.indices), by)
+                laid = self._scaled(self._summed(self._laid(of, wanted), piece.indices), by)
             case Total(parts, number):
-                laid = self._total([(c, self._laid(part)) for c, part in parts], number, piece.indices)
+                laid = self._total(parts, number, piece.indices, wanted)
         self._made[piece.key] = laid.value, tuple(piece.indices.index(index) for index in laid.order)
         return laid
 
@@ -178,30 +190,60 @@ class Emission:
             value = self._op("aten.unflatten.int", value, dim, [index.size for index in indices])
         return value, indices
 
-    def _product(self, a: Laid, b: Laid, out: Sequence[Index], by: Fraction) -> Laid:
-        kept = set(out)
-        a = self._summed(a, [i for i in a.order if i in kept or i in b.order])
-        b = self._summed(b, [i for i in b.order if i in kept or i in a.order])
-        inner = [i for i in a.order if i in b.order and i not in kept]
+    def _product(self, a: Laid, b: Laid, out: Sequence[Index], by: Fraction, wanted: Sequence[Index]) -> Laid:
+        a, b = self._alone_summed(a, b, out)
+        by_index = matrices(a.order, b.order, out, wanted)
+        batch, rows, columns, inner = by_index.batch, by_index.rows, by_index.columns, by_index.inner
         if not inner:
-            return self._scaled(self._elementwise(a, b), by)
-        batch = [i for i in a.order if i in b.order and i in kept]
-        rows = [i for i in a.order if i not in b.order]
-        columns = [i for i in b.order if i not in a.order]
+            return self._scaled(self._elementwise(a, b, wanted), by)
+        if batch and not rows and not columns:  # bmm of single rows and columns is slower
+            return self._scaled(self._summed(self._elementwise(a, b, wanted), batch), by)
+        if by_index.turned:
+            a, b = b, a
         if batch:
             left, right = self._grouped(a, batch, rows, inner), self._grouped(b, batch, inner, columns)
             value = self._op("aten.bmm.default", left, right)
         elif rows and columns:
-            left, right = self._grouped(a, rows, inner), self._grouped(b, inner, columns)
-            value = self._op("aten.mm.default", left, right)
+            value = self._op(
+                "aten.mm.default", self._grouped(a, rows, inner), self._grouped(b, inner, columns)
+            )
         elif rows:
             value = self._op("aten.mv.default", self._grouped(a, rows, inner), self._grouped(b, inner))
         elif columns:
             value = self._op("aten.mv.default", self._grouped(b, columns, inner), self._grouped(a, inner))
         else:
             value = self._dot(self._grouped(a, inner), self._grouped(b, inner))
-        order = (*batch, *rows, *columns)
+        order = by_index.order
         return self._scaled(Laid(self._reshaped(value, [i.size for i in order]), order), by)
+
+    def _alone_summed(self, a: Laid, b: Laid, out: Sequence[Index]) -> tuple[Laid, Laid]:
+        """The factors of a product, summed over what is in one of them alone."""
+        kept = set(out)
+        a = self._summed(a, [i for i in a.order if i in kept or i in b.order])
+        return a, self._summed(b, [i for i in b.order if i in kept or i in a.order])
+
+    def _added_to(self, rest: Laid, by: Fraction, how: Product, out: Sequence[Index]) -> Laid:
+        """rest + by · a product of matrices or of vectors, as `is_added` allows."""
+        a, b = self._alone_summed(self._laid(how.first), self._laid(how.second), out)
+        by_index = matrices(a.order, b.order, out, rest.order)
+        if by_index.turned:
+            a, b = b, a
+        rows, columns, inner = by_index.rows, by_index.columns, by_index.inner
+        groups = [group for group in (rows, columns) if group]
+        added = self._grouped(rest, *([i for i in group if i in rest.order] for group in groups))
+        coefficient = by * how.coefficient
+        alpha = {} if coefficient == 1 else {"alpha": self._number(coefficient, added)}
+        if len(groups) == 1:
+            matrix, vector = (a, b) if rows else (b, a)
+            operands = self._grouped(matrix, groups[0], inner), self._grouped(vector, inner)
+            value = self._op("aten.addmv.default", added, *operands, **alpha)
+        elif inner:
+            operands = self._grouped(a, rows, inner), self._grouped(b, inner, columns)
+            value = self._op("aten.addmm.default", added, *operands, **alpha)
+        else:
+            operands = self._grouped(a, rows), self._grouped(b, columns)
+            value = self._op("aten.addr.default", added, *operands, **alpha)
+        return Laid(self._reshaped(value, [i.size for i in by_index.order]), by_index.order)
 
     def _dot(self, a: Value, b: Value) -> Value:
         """A long sum pairwise: a running one loses more digits the longer it is."""
@@ -221,23 +263,47 @@ class Emission:
             sizes.append(size)
         return self._reshaped(value, sizes)
 
-    def _elementwise(self, a: Laid, b: Laid) -> Laid:
-        order = (*a.order, *(i for i in b.order if i not in a.order))
+    def _elementwise(self, a: Laid, b: Laid, wanted: Sequence[Index]) -> Laid:
+        order = _ordered((*a.order, *(i for i in b.order if i not in a.order)), wanted)
         return Laid(self._op("aten.mul.Tensor", self._spread(a, order), self._spread(b, order)), order)
 
-    def _total(self, parts: Sequence[tuple[Fraction, Laid]], number: Fraction, out: Sequence[Index]) -> Laid:
+    def _total(
+        self,
+        parts: Sequence[tuple[Fraction, Piece]],
+        number: Fraction,
+        out: Sequence[Index],
+        wanted: Sequence[Index],
+    ) -> Laid:
         if not parts:
             raise NotEmitted
+        for place in sorted(
+            range(len(parts)), key=lambda i: parts[i][0] == 1
+        ):  # what is scaled costs nothing
+            by, part = parts[place]
+            rest = [*parts[:place], *parts[place + 1 :]]
+            indices = tuple(dict.fromkeys(index for _, one in rest for index in one.indices))
+            alone = part.key in self._once and part.key not in self._made
+            if alone and isinstance(part.how, Product) and is_added(part.how, part.indices, indices):
+                return self._added_to(self._total(rest, number, indices, wanted), by, part.how, part.indices)
+        return self._sum([(c, self._laid(part, wanted)) for c, part in parts], number, out, wanted)
+
+    def _sum(
+        self,
+        parts: Sequence[tuple[Fraction, Laid]],
+        number: Fraction,
+        out: Sequence[Index],
+        wanted: Sequence[Index],
+    ) -> Laid:
         order = max((laid.order for _, laid in parts), key=len)
-        order = (*order, *(i for i in out if i not in order))
+        order = _ordered((*order, *(i for i in out if i not in order)), wanted)
         terms = sorted(parts, key=lambda part: part[0] != 1)
         first, laid = terms[0]
         value = self._spread(self._scaled(laid, first), order)
         for coefficient, other in terms[1:]:
-            alpha = {} if coefficient == 1 else {"alpha": _number(coefficient, value)}
+            alpha = {} if coefficient == 1 else {"alpha": self._number(coefficient, value)}
             value = self._op("aten.add.Tensor", value, self._spread(other, order), **alpha)
         if number:
-            value = self._op("aten.add.Scalar", value, _number(number, value))
+            value = self._op("aten.add.Scalar", value, self._number(number, value))
         return Laid(value, order)
 
     def _summed(self, laid: Laid, kept: Iterable[Index]) -> Laid:
@@ -253,7 +319,20 @@ class Emission:
             return laid
         if by == -1:
             return Laid(self._op("aten.neg.default", laid.value), laid.order)
-        return Laid(self._op("aten.mul.Scalar", laid.value, _number(by, laid.value)), laid.order)
+        return Laid(self._op("aten.mul.Scalar", laid.value, self._number(by, laid.value)), laid.order)
+
+    def _number(self, fraction: Fraction, value: Value) -> float:
+        """The number nearest to a fraction, for a tensor. Raises NotEmitted where its dtype has no such
+        number, for what overflows on the way may not in the order that was written; or where it is nearest
+        to another fraction, too."""
+        assert isinstance(value.type, TensorType)
+        limits = torch.finfo(value.type.dtype)
+        if not limits.smallest_normal <= abs(fraction) <= limits.max:
+            raise NotEmitted
+        number = float(fraction)
+        if self.exact.setdefault(number, fraction) != fraction:
+            raise NotEmitted
+        return number
 
     def _spread(self, laid: Laid, order: Sequence[Index]) -> Value:
         """With a dimension for each index of an order, of size 1 where it has none."""
@@ -284,11 +363,6 @@ _VIEWS = frozenset(
 )  # fmt: skip
 
 
-def _number(fraction: Fraction, value: Value) -> float:
-    """A fraction for a tensor. Raises NotEmitted where its dtype has no such number: what overflows on the
-    way may not in the order that was written."""
-    assert isinstance(value.type, TensorType)
-    limits = torch.finfo(value.type.dtype)
-    if not limits.smallest_normal <= abs(fraction) <= limits.max:
-        raise NotEmitted
-    return float(fraction)
+def _ordered(order: Sequence[Index], wanted: Sequence[Index]) -> tuple[Index, ...]:
+    """As wanted, where all are."""
+    return tuple(index for index in wanted if index in order) if {*order} <= {*wanted} else tuple(order)

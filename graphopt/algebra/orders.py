@@ -121,6 +121,7 @@ class Orders:
     def _tree(self, operands: Sequence[Plan], kept: frozenset[Index]) -> Tree:
         """The cheapest order by sizes alone: of all subsets that hang together, or of the next product."""
         sets = [frozenset(plan.piece.indices) for plan in operands]
+        changing = sum(1 << i for i, plan in enumerate(operands) if not plan.piece.fixed)
         whole = (1 << len(sets)) - 1
         best: dict[int, tuple[float, Tree, frozenset[Index]]] = {
             1 << i: (0.0, i, indices) for i, indices in enumerate(sets)
@@ -138,7 +139,10 @@ class Orders:
                     continue
                 self._left -= 1
                 out = (mine | theirs) & kept.union(*(s for i, s in enumerate(sets) if not (a | b) >> i & 1))
-                seconds = left + right + self._prices.product(mine, theirs, out)
+                step = (
+                    self._prices.product(mine, theirs, out) if (a | b) & changing else self._prices.held(out)
+                )
+                seconds = left + right + step
                 if (a | b) not in best:
                     by_size[size].append(a | b)
                 elif seconds >= best[a | b][0]:

@@ -8,7 +8,7 @@ of others has several indices, the last of which moves fastest; one of size 1 ha
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import count
 from typing import TypeAlias
@@ -77,7 +77,7 @@ class Factor:
 
     def with_(self, known: Mapping[Index, Access]) -> "Factor":
         """The element where indices are given by others."""
-        return Factor(self.leaf, tuple(access.with_(known) for access in self.accesses))
+        return replace(self, accesses=tuple(access.with_(known) for access in self.accesses))
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ class Prices:
             case Read():
                 return 0.0
             case _ if piece.fixed:
-                return price(piece.elements * self._itemsize, 1)
+                return self.held(piece.indices)
             case Product(_, a, b):
                 return self.product(a.indices, b.indices, piece.indices)
             case Reduced(_, of):
@@ -35,6 +35,10 @@ class Prices:
                 return self._at("reduce", rows, max(of.elements // rows, 1))
             case Total(parts, number):
                 return self.total([c for c, _ in parts], number, piece.indices)
+
+    def held(self, out: Iterable[Index]) -> float:
+        """To hold a tensor over some indices that calls do not change."""
+        return price(_size(out) * self._itemsize, 1)
 
     def product(self, a: Iterable[Index], b: Iterable[Index], out: Iterable[Index]) -> float:
         """To multiply a tensor over indices a with one over indices b."""
@@ -47,8 +51,9 @@ class Prices:
         if inner == 1:
             elements = _size(left) + _size(right) + batch * rows * columns
             return seconds + self._at("pointwise", elements * self._itemsize)
-        if batch == rows == columns == 1 and inner > LONGEST_DOT:
-            return seconds + self._at("pointwise", 3 * inner * self._itemsize) + self._at("reduce", 1, inner)
+        if rows == columns == 1 and (batch > 1 or inner > LONGEST_DOT):
+            multiplied = self._at("pointwise", 3 * batch * inner * self._itemsize)
+            return seconds + multiplied + self._at("reduce", batch, inner)
         views = 2 * self._at("view")
         if batch == 1:
             return seconds + views + self._at("linear", rows, columns, inner)

@@ -2,17 +2,30 @@
 
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import reduce
+from itertools import accumulate
 from typing import Any
 
 import torch
 
 from graphopt.algebra.contraction import contracted, product
+from graphopt.algebra.equality import Equal, filled, on_diagonal, placed, resolved
+from graphopt.algebra.families import united
 from graphopt.algebra.fingerprint import is_told
-from graphopt.algebra.polynomial import MAX_FACTORS, NoPolynomial, Polynomial, number, plus, times
+from graphopt.algebra.polynomial import (
+    MAX_FACTORS,
+    Access,
+    NoPolynomial,
+    Polynomial,
+    Term,
+    along,
+    number,
+    plus,
+    times,
+)
 from graphopt.algebra.views import rearranged
 from graphopt.analysis.memory import reads_memory
 from graphopt.ir.graph import Arg, Node, Value
@@ -26,36 +39,40 @@ from graphopt.ir.resolve import resolve
 Known = Callable[[Value], Polynomial]
 
 
-def read(node: Node, known: Known) -> Polynomial:
+_AS_WRITTEN: Mapping[float, Fraction] = {}
+
+
+def read(node: Node, known: Known, exact: Mapping[float, Fraction] = _AS_WRITTEN) -> Polynomial:
     """The polynomial that a node computes of those of its operands, all tensors of one floating dtype.
+    `exact`: the fractions that its literals are the nearest numbers to, where they stand for others.
     Raises NoPolynomial."""
     result = tensor_of(node.results[0]) if len(node.results) == 1 else None
     kinds = [result, *map(tensor_of, node.operands)]
-    if result is None or len(kinds) < 2 or effect_of(node) is not Effect.NONE or reads_memory(node):
+    if result is None or effect_of(node) is not Effect.NONE or reads_memory(node):
         raise NoPolynomial
     if not result.dtype.is_floating_point:
         raise NoPolynomial  # integers wrap around, the sum of booleans is "or", products of complex conjugate
     for kind in kinds:
         if kind is None or kind.dtype != result.dtype or not kind.is_static or 0 in kind.shape:
             raise NoPolynomial
-    found = _polynomial(node, known)
+    found = _polynomial(node, known, exact)
     if not all(is_told(term.coefficient) for term in found.terms):
         raise NoPolynomial  # 1 / (2³¹ − 19) is nothing in a field of so many elements
     return found
 
 
-def _polynomial(node: Node, known: Known) -> Polynomial:
-    operands = Operands(operands_of(node), known)
+def _polynomial(node: Node, known: Known, exact: Mapping[float, Fraction]) -> Polynomial:
+    operands = Operands(operands_of(node), known, exact, node.results[0])
     copied = _copied(node, operands)
     if copied is not None:
         return copied
     namespace, _, name = node.op.partition(".")
     reader = _READERS.get(name.partition(".")[0]) if namespace == "aten" else None
     if reader is not None:
-        return reader(operands)
+        return resolved(reader(operands))
     if lookup(node.op).alias is Alias.FRESH:
         raise NoPolynomial
-    return _shown(node, known)
+    return resolved(_shown(node, known))
 
 
 @dataclass(frozen=True)
@@ -64,6 +81,8 @@ class Operands:
 
     given: dict[str, Arg]
     known: Known
+    exact: Mapping[float, Fraction]
+    result: Value
 
     def __contains__(self, name: str) -> bool:
         return name in self.given
@@ -86,7 +105,7 @@ class Operands:
         value = arg.value if isinstance(arg, Lit) else None
         if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
             raise NoPolynomial
-        return Fraction(value)
+        return self.exact.get(value, Fraction(value))
 
     def integers(self, name: str) -> list[int]:
         """A list of integers, or one as such; empty where none are given."""
@@ -282,6 +301,68 @@ def _addcmul(o: Operands) -> Polynomial:
     return plus(o.tensor("self"), added)
 
 
+def _filled(o: Operands, number: Fraction) -> Polynomial:
+    kind = tensor_of(o.result)
+    assert kind is not None
+    return filled([int(size) for size in kind.shape], (Term(number, ()),) if number else ())
+
+
+def _eye(o: Operands) -> Polynomial:
+    ones = _filled(o, Fraction(1))
+    rows, columns = (along(*dim) if dim else Access() for dim in ones.dims)
+    return Polynomial(ones.dims, (Term(Fraction(1), (Equal(o.result, (rows, columns)),)),))
+
+
+def _diag(o: Operands) -> Polynomial:
+    p, offset = o.tensor("self"), o.number("diagonal", 0)
+    if len(p.dims) == 1 and not offset:
+        return on_diagonal(p, o.result)
+    if len(p.dims) != 2:
+        raise NoPolynomial
+    return rearranged(p, lambda operand: torch.diagonal(operand, int(offset)))
+
+
+def _cat(o: Operands) -> Polynomial:
+    parts = o.tensors("tensors")
+    return _joined(parts, o.integers("dim") or [0], o)
+
+
+def _stack(o: Operands) -> Polynomial:
+    parts = o.tensors("tensors")
+    dim = (o.integers("dim") or [0])[0] % (len(parts[0].dims) + 1)
+    return _joined([Polynomial((*p.dims[:dim], (), *p.dims[dim:]), p.terms) for p in parts], [dim], o)
+
+
+def _joined(parts: Sequence[Polynomial], dims: Sequence[int], o: Operands) -> Polynomial:
+    """One after the other along all of some dimensions."""
+    for dim in dims:
+        at = dim % len(parts[0].dims)
+        sizes = [p.shape[at] for p in parts]
+        starts = accumulate(sizes, initial=0)
+        parts = [placed(p, at, start, sum(sizes), o.result) for p, start in zip(parts, starts, strict=False)]
+    return united(reduce(plus, parts))
+
+
+def _block_diag(o: Operands) -> Polynomial:
+    parts = o.tensors("tensors")
+    if any(len(p.dims) != 2 for p in parts):
+        raise NoPolynomial
+    return _joined(parts, [0, 1], o)
+
+
+def _padded(o: Operands) -> Polynomial:
+    p, pads = o.tensor("self"), o.integers("pad")
+    if o.given.get("mode", Lit("constant")) != Lit("constant") or any(pad < 0 for pad in pads):
+        raise NoPolynomial
+    if o.given.get("value", Lit(None)) != Lit(None) and o.number("value"):
+        raise NoPolynomial
+    for place, (before, after) in enumerate(zip(pads[::2], pads[1::2], strict=True)):
+        if before or after:
+            dim = len(p.dims) - 1 - place
+            p = placed(p, dim, before, before + p.shape[dim] + after, o.result)
+    return p
+
+
 _MM = "ik kj ij"
 _READERS: dict[str, Reader] = {
     **dict.fromkeys(("add",), _add),
@@ -319,5 +400,14 @@ _READERS: dict[str, Reader] = {
     "linalg_matrix_power": lambda o: _power(o.tensor("self"), o.number("n"), product),
     "linalg_vecdot": _vecdot,
     "kron": _kron,
+    **dict.fromkeys(("zeros", "zeros_like", "new_zeros"), lambda o: _filled(o, Fraction(0))),
+    **dict.fromkeys(("ones", "ones_like", "new_ones"), lambda o: _filled(o, Fraction(1))),
+    **dict.fromkeys(("full", "full_like", "new_full"), lambda o: _filled(o, o.number("fill_value"))),
+    "eye": _eye,
+    "diag": _diag,
+    **dict.fromkeys(("cat", "concat", "concatenate"), _cat),
+    "stack": _stack,
+    "block_diag": _block_diag,
+    **dict.fromkeys(("pad", "constant_pad_nd"), _padded),
 }
 """By the operator's name, whatever the overload: an operand of another kind is none."""

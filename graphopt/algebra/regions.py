@@ -1,8 +1,10 @@
 """Sum-product regions of a graph: what hangs together by operators that are polynomials."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 
+from graphopt.algebra.equality import equalities
+from graphopt.algebra.families import united
 from graphopt.algebra.polynomial import NoPolynomial, Polynomial, leaf
 from graphopt.algebra.reading import Known, read
 from graphopt.analysis.memory import Memory
@@ -32,21 +34,32 @@ class Regions:
         each, or not at all."""
         self._graph = graph
         self._wide = wide
-        self._found: dict[str, Polynomial] = {}
-        self._parts: dict[str, tuple[Value, ...]] = {}
         memory = graph.analysis(Memory)
         readable = {
             node.name
             for node in graph.nodes
             if self._read(node, self._as_it_is) is not None and not memory.is_part(node)
         }
-        self._needed = set(graph.returned)
-        for node in graph.nodes:
-            if node.name not in readable:
+        opaque: frozenset[str] = frozenset()
+        while left := self._visited(readable, opaque):
+            opaque |= left
+
+    def _visited(self, readable: Set[str], opaque: frozenset[str]) -> frozenset[str]:
+        """Reads what is readable, but for the nodes whose results are opaque. Gives back whose zeros and ones
+        are left in what is needed: no operator makes those."""
+        self._found: dict[str, Polynomial] = {}
+        self._parts: dict[str, tuple[Value, ...]] = {}
+        self._needed = set(self._graph.returned)
+        seen = [n for n in self._graph.nodes if n.name in readable and n.results[0].name not in opaque]
+        names = {node.name for node in seen}
+        for node in self._graph.nodes:
+            if node.name not in names:
                 self._needed.update(value.name for value in node.operands)
-        for node in graph.nodes:
-            if node.name in readable:
-                self._visit(node)
+        for node in seen:
+            self._visit(node)
+        return frozenset[str]().union(
+            *(equalities(self._found[name]) for name in self._needed & {*self._found})
+        )
 
     def __iter__(self) -> Iterator[Region]:
         """Regions where there may be a choice, in the order of their first nodes."""
@@ -60,7 +73,8 @@ class Regions:
         for node in read:
             members.setdefault(together.find(node.results[0].name), []).append(node)
         for nodes in members.values():
-            roots = [(n, self._found[n.results[0].name]) for n in nodes if n.results[0].name in self._needed]
+            needed = (node for node in nodes if node.results[0].name in self._needed)
+            roots = [(node, united(self._found[node.results[0].name])) for node in needed]
             if roots and (len(nodes) > 1 or any(len(t.factors) > 2 for _, p in roots for t in p.terms)):
                 yield Region(tuple(nodes), tuple(roots))
 

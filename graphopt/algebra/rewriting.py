@@ -62,7 +62,7 @@ def evaluation(region: Region, draft: Draft, fixed: Callable[[Value], bool]) -> 
 def rewritten(found: Evaluation, draft: Draft) -> tuple[Rewritten, ...]:
     """The roots of a region, each in the place of its node. Raises NotEmitted, and NoPolynomial where the
     new nodes cannot be proven."""
-    emission = Emission(draft)
+    emission = Emission(draft, [plan.piece for plan in found.plans])
     known: dict[str, Polynomial] = {}
 
     def read_back(value: Value) -> Polynomial:
@@ -77,7 +77,7 @@ def rewritten(found: Evaluation, draft: Draft) -> tuple[Rewritten, ...]:
         new = emission.nodes(plan.piece, p, root)
         for node in new.nodes:
             if new.dense.name not in known:
-                known[node.results[0].name] = read(node, read_back)
+                known[node.results[0].name] = read(node, read_back, emission.exact)
         made.append(Rewritten(root, new.value, new.nodes, certificate(p, read_back(new.dense))))
     return tuple(made)
 

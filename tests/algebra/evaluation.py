@@ -5,6 +5,7 @@ from fractions import Fraction
 
 import torch
 
+from graphopt.algebra.equality import Equal
 from graphopt.algebra.polynomial import Polynomial
 
 
@@ -21,7 +22,10 @@ def evaluated(p: Polynomial, values: Mapping[str, torch.Tensor]) -> torch.Tensor
                 sum((grid[i] * step for i, step in access.steps), torch.tensor(access.start))
                 for access in factor.accesses
             ]
-            product = product * values[factor.leaf.name].double()[tuple(places)]
+            if isinstance(factor, Equal):
+                product = product * (places[0] == places[1])
+            else:
+                product = product * values[factor.leaf.name].double()[tuple(places)]
         bound = tuple(range(len(p.free), len(indices)))
         total += (product.sum(bound) if bound else product) * float(Fraction(term.coefficient))
     return total.reshape(p.shape)

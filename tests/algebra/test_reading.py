@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import graphopt
+from graphopt.algebra.families import united
 from graphopt.algebra.polynomial import NoPolynomial, Polynomial, leaf
 from graphopt.algebra.reading import read
 from graphopt.ir.graph import Graph, Value
@@ -85,6 +86,39 @@ PROGRAMS: dict[str, tuple[Callable[..., torch.Tensor], tuple[tuple[int, ...], ..
     "a product of what is reshaped in two ways": (
         lambda a, b: a.view(6, 4).view(2, 12) * b.view(2, 12), (X, (6, 2, 2)),
     ),
+    "eye": (lambda a: a + torch.eye(3, 4), (A,)),
+    "eye in a product": (lambda a, b: (torch.eye(3) - b @ b) @ a, (A, (3, 3))),
+    "the trace of an identity": (lambda a: a * torch.trace(torch.eye(5)), (A,)),
+    "filled": (lambda a: a - torch.ones(4) + torch.full((3, 1), 2.0) + torch.zeros(3, 4), (A,)),
+    "filled like another": (lambda a: a + torch.ones_like(a) + a.new_full((4,), 3.0), (A,)),
+    "diag of a vector": (lambda v, a: torch.diag(v) @ a @ torch.diag(v), (V, SQUARE)),
+    "diag of a matrix": (lambda a: torch.diag(a, 1), (A,)),
+    "cat": (lambda a, b: torch.cat([a, b], 1), (A, (3, 2))),
+    "cat in a product": (lambda a, b, c: torch.cat([a, b], -1) @ c, (A, (3, 1), (5, 2))),
+    "cat on both sides": (
+        lambda a, b, c, d: torch.cat([a, b], 1) @ torch.cat([c, d]), (A, (3, 2), (4, 2), (2, 2))
+    ),
+    "cat on both sides, cut elsewhere": (
+        lambda a, b, c, d: torch.cat([a, b], 1) @ torch.cat([c, d]), (A, (3, 2), (3, 2), (3, 2))
+    ),
+    "a part of a cat": (lambda a, b: torch.cat([a, b])[2:5, 1], (A, A)),
+    "a part of a cat that is one of its tensors": (lambda a, b: torch.cat([a, b])[3:], (A, A)),
+    "cat of what is broadcast": (lambda a, v: torch.cat([a, v.expand(3, 4)], 1).sum(1), (A, V)),
+    "cat, reshaped": (lambda a, b: torch.cat([a, b]).view(2, 3, 4).sum(0), (A, A)),
+    "stack": (lambda a, b: torch.stack([a, b], 1).sum(1) + torch.stack([a, b])[1], (A, A)),
+    "stack along the last": (lambda v, w: torch.stack([v, w], -1), (V, V)),
+    "block_diag": (lambda a, b, x: torch.block_diag(a, b) @ x, (A, (2, 3), (7,))),
+    "pad": (lambda a: torch.nn.functional.pad(a, (1, 2, 0, 1)), (A,)),
+    "pad in a product": (lambda a, b: torch.nn.functional.pad(a, (1, 0)) @ b, (A, (5, 2))),
+    "a loop over columns": (lambda a, x: torch.stack([a @ x[:, i] for i in range(5)], 1), (A, B)),
+    "a loop over columns, backwards": (lambda a, x: torch.stack([a @ x[:, 4 - i] for i in range(5)]), (A, B)),
+    "a loop over some rows": (
+        lambda x, a: torch.stack([x[i] @ a @ x[i] for i in (0, 2, 4)]), ((5, 4), SQUARE)
+    ),
+    "a loop over rows in no order": (
+        lambda x, a: torch.stack([x[i] @ a for i in (0, 1, 3)]), ((5, 4), SQUARE)
+    ),
+    "a loop over two": (lambda x, y: torch.stack([x[i, None] * y[:, 2 * i] for i in range(3)]), (A, (4, 5))),
     "itself twice": (lambda a: a @ a.t() @ a + a, (A,)),
     "terms that cancel": (lambda a, b: (a + b) - a, (A, A)),
 }  # fmt: skip
@@ -121,6 +155,23 @@ def test_the_polynomial_is_what_the_operator_computes(name: str) -> None:
     assert torch.equal(evaluated(p, values), program(*(arg.double() for arg in args)))
 
 
+def test_a_sum_over_a_loop_is_one_term() -> None:
+    program = lambda u, v: sum(torch.outer(u[i], v[i]) for i in range(5))  # noqa: E731
+    args = integers((5, 3), (5, 4))
+    graph = captured(program, args)  # type: ignore[arg-type]
+    p = united(polynomial(graph))
+    values = {entry.value.name: arg for entry, arg in zip(graph.inputs, args, strict=True)}
+    assert len(p.terms) == 1
+    assert torch.equal(evaluated(p, values), args[0].t().double() @ args[1].double())
+
+
+def test_a_sum_that_leaves_something_out_stays() -> None:
+    program = lambda u, v: sum(torch.outer(u[i], v[j]) for i, j in ((0, 0), (1, 1), (2, 3)))  # noqa: E731
+    args = integers((5, 3), (5, 4))
+    graph = captured(program, args)  # type: ignore[arg-type]
+    assert len(united(polynomial(graph)).terms) == 3
+
+
 UNREAD: dict[str, tuple[Callable[..., torch.Tensor], tuple[tuple[int, ...], ...]]] = {
     "a function that is no polynomial": (lambda a: a.exp(), (A,)),
     "division by a tensor": (lambda a, b: a / b, (A, A)),
@@ -129,6 +180,9 @@ UNREAD: dict[str, tuple[Callable[..., torch.Tensor], tuple[tuple[int, ...], ...]
     "a fractional power": (lambda a: a**1.5, (A,)),
     "an infinite number": (lambda a: a * float("inf"), (A,)),
     "a sum in another dtype": (lambda a: a.sum(dtype=torch.float64), (A,)),
+    "padding with what is not zero": (lambda a: torch.nn.functional.pad(a, (1, 1), value=1.0), (A,)),
+    "padding that repeats": (lambda a: torch.nn.functional.pad(a[None], (1, 1), mode="reflect")[0], (A,)),
+    "padding that cuts": (lambda a: torch.nn.functional.pad(a, (-1, 1)), (A,)),
     "what flips": (lambda a: a.flip(0), (A,)),
     "sizes that do not nest": (lambda a: a.reshape(4, 3), (A,)),
     "an empty tensor": (lambda a: a + 1, ((0, 3),)),

@@ -1,0 +1,100 @@
+"""Tensors of zeros and ones that say where elements come from, and how they vanish.
+
+An identity matrix is [i = j]; a concatenation puts a tensor in place of some elements:
+
+    cat(A, B)[j] = Σ_k [j = k] · A[k] + Σ_k [j = 3 + k] · B[k]        A: [3]
+
+Where j is summed over, as in a product, it is given by k, and the blocks multiply what they meet.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from graphopt.algebra.polynomial import (
+    Access,
+    Factor,
+    Index,
+    Polynomial,
+    Term,
+    along,
+    mixed,
+    new_index,
+)
+from graphopt.ir.graph import Value
+
+
+@dataclass(frozen=True, slots=True)
+class Equal(Factor):
+    """1 where its two accesses are the same number, else 0. `leaf`: the value that it is read from."""
+
+
+def equalities(p: Polynomial) -> frozenset[str]:
+    """The names of the values whose zeros and ones are left."""
+    return frozenset(f.leaf.name for term in p.terms for f in term.factors if isinstance(f, Equal))
+
+
+def placed(p: Polynomial, dim: int, start: int, size: int, value: Value) -> Polynomial:
+    """A polynomial in place of the elements from `start` along a dimension of a size; zeros elsewhere."""
+    index = new_index(size)
+    inner = mixed(p.dims[dim])
+    factor = Equal(value, (along(index), Access(start + inner.start, inner.steps)))
+    dims = (*p.dims[:dim], (index,), *p.dims[dim + 1 :])
+    return Polynomial(dims, tuple(Term(term.coefficient, (*term.factors, factor)) for term in p.terms))
+
+
+def on_diagonal(p: Polynomial, value: Value) -> Polynomial:
+    """A matrix with the elements of the last dimension on its diagonal, zeros elsewhere."""
+    twin = tuple(new_index(index.size) for index in p.dims[-1])
+    pairs = zip(p.dims[-1], twin, strict=True)
+    factors = tuple(Equal(value, (along(one), along(other))) for one, other in pairs)
+    terms = tuple(Term(term.coefficient, (*term.factors, *factors)) for term in p.terms)
+    return Polynomial((*p.dims, twin), terms)
+
+
+def resolved(p: Polynomial) -> Polynomial:
+    """The same without the equalities that give an index which is summed over."""
+    if not equalities(p):
+        return p
+    free = frozenset(p.free)
+    terms = (_resolved(term, free) for term in p.terms)
+    return Polynomial(p.dims, tuple(term for term in terms if term is not None))
+
+
+def _resolved(term: Term, free: frozenset[Index]) -> Term | None:
+    """A term with fewer equalities; None where it is zero."""
+    for place, factor in enumerate(term.factors):
+        if not isinstance(factor, Equal):
+            continue
+        one, other = factor.accesses
+        rest = Term(term.coefficient, (*term.factors[:place], *term.factors[place + 1 :]))
+        if one == other:
+            repeats = math.prod(i.size for i in factor.indices - rest.indices - free)
+            return _resolved(Term(rest.coefficient * repeats, rest.factors), free)
+        if _last(one) < other.start or _last(other) < one.start:
+            return None
+        for given, by in ((one, other), (other, one)):
+            index = _index(given, free)
+            inside = given.start <= by.start and _last(by) <= _last(given)
+            if index is not None and inside and all(index != i for i, _ in by.steps):
+                return _resolved(rest.with_({index: Access(by.start - given.start, by.steps)}), free)
+    return term
+
+
+def _index(access: Access, free: frozenset[Index]) -> Index | None:
+    """The index that is summed over and alone says where it is, step by step."""
+    match access.steps:
+        case ((index, 1),) if index not in free:
+            return index
+        case _:
+            return None
+
+
+def _last(access: Access) -> int:
+    """The highest number that it can be."""
+    return access.start + sum((index.size - 1) * step for index, step in access.steps)
+
+
+def filled(shape: Sequence[int], terms: tuple[Term, ...]) -> Polynomial:
+    """One number, everywhere."""
+    return Polynomial(tuple((new_index(size),) if size != 1 else () for size in shape), terms)
