@@ -134,8 +134,8 @@ def optimize(
         the rewritten graph is always returned.
     on_guard: what a call does that breaks a guard: run the "original" (and warn once), raise
         GuardError ("error"), or make another variant ("recapture").
-    nonfinite: "finite" or "exact": whether a pass may make something finite of what is not. No lossless
-        pass does; one that rounds otherwise may put a NaN in the place of an infinity.
+    nonfinite: "finite" or "exact": whether a pass may make something finite of what is not, as terms that
+        cancel are; no default one does. One that rounds otherwise may put a NaN in the place of an infinity.
     seed: of the random stream while verifying.
     time_budget_s: seconds that verification may take.
     profile: how fast the machine is, for decisions by cost: a Profile, or the path of one; None for what
@@ -151,6 +151,8 @@ def optimize(
     if time_budget_s is not None and not time_budget_s >= 0:  # a nan is never spent
         raise ValueError(f"time_budget_s is {time_budget_s!r}; it may be None, or seconds from 0")
     chosen = choose(passes)
+    left_out = [one for one in chosen if nonfinite == "exact" and getattr(one, "makes_finite", False)]
+    chosen = tuple(one for one in chosen if one not in left_out)
     original = (
         serving_of(model).original if isinstance(model, OptimizedModule) else as_module(model, trust=trust)
     )
@@ -190,7 +192,7 @@ def optimize(
             timings=tuple(timings.values()),
             profile=pinned.origin,
             passes=tuple(one.name for one in chosen),
-            notes=made.notes,
+            notes=(*made.notes, *(f"{one.name} may make finite what is not: left out" for one in left_out)),
         )
         return Offer(made.program, record.report.accepted, slower)
 

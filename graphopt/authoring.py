@@ -34,6 +34,7 @@ class Pass(Protocol):
     """A rewrite: a kebab-case name, what it promises, and the edits it makes to a draft.
 
     `finding`, where it has one, is its word for what it finds, for the report: "computed again".
+    `makes_finite` says that it may make something finite of what is not: `nonfinite="exact"` leaves it out.
     """
 
     name: str

@@ -40,12 +40,14 @@ class SumProduct:
     *Refuses*: what is written in between, or handed out as a part of larger memory; where gradients are
     wanted, values that one may flow through; what gains less than it may cost.
 
-    *Claim*: ROUNDING. The same sums in another order.
+    *Claim*: ROUNDING. The same sums in another order. A square that is multiplied out loses digits where its
+    terms cancel, which `verify` sees for values like the example's.
     """
 
     name = "sum-product"
     claim = Claim.ROUNDING
     finding = "is cheaper in another order"
+    makes_finite = True  # terms cancel, and zeros are not multiplied
 
     def run(self, draft: Draft) -> None:
         """Visits wide regions first; those in them, where these do not gain more."""

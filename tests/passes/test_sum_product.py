@@ -138,3 +138,13 @@ def test_what_calls_do_not_change_is_multiplied_once() -> None:
         torch.testing.assert_close(opt(x), model(x), rtol=1e-4, atol=1e-4)
     shapes = [tuple(node.results[0].type.shape) for node in opt.graph.nodes]  # type: ignore[union-attr]
     assert not {(100, 4 * N), (4 * N, 100)} & {*shapes}
+
+
+def test_where_nothing_may_become_finite_it_is_left_out_and_that_is_said() -> None:
+    a, b, x = torch.randn(M), torch.full(M, torch.inf), torch.randn(V)
+    with torch.no_grad():
+        opt = graphopt.optimize(
+            lambda a, b, x: (a + b) @ x - a @ x, (a, b, x), passes=PASSES, measure=False, nonfinite="exact"
+        )
+    assert not opt.report.steps
+    assert "note: sum-product may make finite what is not: left out" in str(opt.report)
