@@ -18,11 +18,11 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from bench.apart import environment, prepare, run_apart
+from bench.apart import Environment, environment, prepare, run_apart
 from bench.architectures import CATALOGUE, Architecture
 from bench.equivalence import check
 from bench.exportability import exportability
-from bench.sweep_table import Row, markdown
+from bench.sweep_table import Row, markdown, parsed
 
 PASSES: dict[str, list[str] | None] = {"none": [], "default": None}
 """The choices of passes that are tried: capture and emit alone, and graphopt's default."""
@@ -52,6 +52,17 @@ def _status(row: Row) -> str:
     return "; ".join(parts)
 
 
+def _run(chosen: list[Architecture], only_export: bool, limit: float, log: Path) -> list[Row]:
+    prepare()
+    rows: list[Row] = []
+    for number, architecture in enumerate(chosen, 1):
+        answer = run_apart(partial(measure, architecture, only_export), limit, log)
+        row = answer.value or Row(architecture.name, architecture.family, failure=answer.failure)
+        rows.append(row)
+        print(f"{number}/{len(chosen)} {row.name} ({row.seconds:.1f} s): {_status(row)}", flush=True)
+    return rows
+
+
 def main() -> None:
     """The command: runs the chosen architectures one after the other and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -59,6 +70,7 @@ def main() -> None:
     parser.add_argument("--family", action="append", help="a family, e.g. vision; repeatable")
     parser.add_argument("--json", type=Path, help="where to write everything")
     parser.add_argument("--markdown", type=Path, help="where to write the table")
+    parser.add_argument("--join", nargs="+", type=Path, help="run nothing: put together what others wrote")
     parser.add_argument("--limit", type=float, default=240.0, help="seconds an architecture")
     parser.add_argument("--log", type=Path, default=Path(os.devnull), help="output of the last one")
     parser.add_argument("--only-export", action="store_true", help="leave graphopt out")
@@ -72,14 +84,15 @@ def main() -> None:
     ]
     if not chosen:
         parser.error("no architecture has such a name; the catalogue has " + ", ".join(CATALOGUE))
-    prepare()
-    rows: list[Row] = []
-    for number, architecture in enumerate(chosen, 1):
-        answer = run_apart(partial(measure, architecture, only_export), options.limit, options.log)
-        row = answer.value or Row(architecture.name, architecture.family, failure=answer.failure)
-        rows.append(row)
-        print(f"{number}/{len(chosen)} {row.name} ({row.seconds:.1f} s): {_status(row)}", flush=True)
-    where = environment("bench.architecture_sweep")
+    if options.join:
+        reports = [json.loads(path.read_text()) for path in options.join]
+        made = {row["name"]: parsed(row) for report in reports for row in report["rows"]}
+        rows = [made[name] for name in CATALOGUE if name in made]
+        command = "python -m bench.architecture_sweep, family by family"
+        where = Environment(**{**reports[0]["environment"], "command": command})
+    else:
+        rows = _run(chosen, only_export, options.limit, options.log)
+        where = environment("bench.architecture_sweep")
     if options.json:
         report = {
             "schema": 1,

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from bench.apart import Environment
 from bench.equivalence import Check, Equivalence
-from bench.exportability import Exportability
+from bench.exportability import Export, Exportability
 
 
 @dataclass
@@ -24,6 +25,23 @@ class Row:
     exports: Exportability | None = None
     results: dict[str, Equivalence] | None = None
     """By choice of passes; None where graphopt was left out."""
+
+
+def parsed(row: dict[str, Any]) -> Row:
+    """The row of its JSON."""
+
+    def export(found: dict[str, Any] | None) -> Export | None:
+        return None if found is None else Export(**found)
+
+    def result(found: dict[str, Any]) -> Equivalence:
+        return Equivalence(**{**found, "checks": {name: Check(**c) for name, c in found["checks"].items()}})
+
+    exports, results = row["exports"], row["results"]
+    return Row(**{
+        **row,
+        "exports": exports and Exportability(**{name: export(one) for name, one in exports.items()}),
+        "results": results and {passes: result(one) for passes, one in results.items()},
+    })  # fmt: skip
 
 
 _IN_EVAL = ("example", "second", "gradients", "scaled weights", "loaded weights", "back to eval")
@@ -185,7 +203,8 @@ def markdown(rows: list[Row], environment: Environment) -> str:
         f"{e.cores} cores, {e.threads} thread.",
         "",
         "*same*: outputs, dtypes, strides, sharing, inputs after the call, gradients, buffers and "
-        "random state are eager's, bit for bit, on every call of `bench/equivalence.py`. "
+        "random state are eager's, bit for bit (without gradients, where a step says that it rounds "
+        "otherwise, to 1e-4 of the largest element), on every call of `bench/equivalence.py`. "
         "*original ran*: right, but by the original model where the graph should have served.",
         "",
         *_summary(rows),
