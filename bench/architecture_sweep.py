@@ -52,6 +52,13 @@ def _status(row: Row) -> str:
     return "; ".join(parts)
 
 
+def _placeless(text: str) -> str:
+    """Without the paths of this machine."""
+    for place in (sysconfig.get_paths()["purelib"], sys.prefix, str(Path.cwd())):
+        text = text.replace(place + "/", "")
+    return text
+
+
 def _run(chosen: list[Architecture], only_export: bool, limit: float, log: Path) -> list[Row]:
     prepare()
     rows: list[Row] = []
@@ -99,8 +106,8 @@ def main() -> None:
             "environment": asdict(where),
             "rows": [asdict(row) for row in rows],
         }
-        options.json.write_text(json.dumps(report, indent=1) + "\n")
-    page = markdown(rows, where)
+        options.json.write_text(_placeless(json.dumps(report, indent=1)) + "\n")
+    page = _placeless(markdown(rows, where))
     if options.markdown:
         options.markdown.write_text(page)
     else:
