@@ -13,6 +13,8 @@ import fnmatch
 import importlib.util
 import json
 import os
+import sys
+import sysconfig
 import time
 from dataclasses import asdict
 from functools import partial
