@@ -7,7 +7,8 @@ from functools import reduce
 from typing import Any
 
 import torch
-from torch._ops import OpOverload
+
+from graphopt.internals import entry_of
 
 
 def direct(module: torch.fx.GraphModule) -> Callable[..., Any]:
@@ -32,5 +33,4 @@ def direct(module: torch.fx.GraphModule) -> Callable[..., Any]:
 
 
 def _entry(name: str) -> Any:
-    found: Any = reduce(getattr, name.split(".")[1:], torch)
-    return found._op if type(found) is OpOverload else found
+    return entry_of(reduce(getattr, name.split(".")[1:], torch))

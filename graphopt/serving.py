@@ -20,8 +20,8 @@ from graphopt.emit import emit, restoring_modes
 from graphopt.errors import BranchError, ExampleRaises, GuardError, Unsupported
 from graphopt.guards import Guard
 from graphopt.guards.places import Path, held, split_path
+from graphopt.internals import look_of
 from graphopt.ir.graph import Constant, Graph, Source, State
-from graphopt.looks import look_of
 
 MAX_VARIANTS = 8
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from graphopt.internals import conjugated, is_composite, negated
 from graphopt.ir.graph import Arg, Constant, Graph, Node, Sequence, Slice, State, Value
 from graphopt.ir.literal import Lit
 from graphopt.ir.ops import Alias, Effect, effect_of, lookup
@@ -53,8 +54,8 @@ class Geometry:
         """A meta tensor like it, on memory of its own: of no size, for of meta tensors none is asked."""
         memory = torch.empty(0, dtype=self.dtype, device="meta")
         made = memory.as_strided(self.shape, self.strides, self.offset + _START // self.dtype.itemsize)
-        made = torch._neg_view(made) if self.negative else made
-        return torch._conj(made) if self.conjugate else made
+        made = negated(made) if self.negative else made
+        return conjugated(made) if self.conjugate else made
 
 
 class Views:
@@ -206,8 +207,7 @@ def _shown(node: Node, known: dict[str, Geometry], certain: bool) -> tuple[_Show
 def _is_composite(node: Node) -> bool:
     """Whether an operator is written in others, alike for all devices. Where a device has a kernel of its
     own, that may copy what the meta kernel gives a view of: channel_shuffle in one group."""
-    has_kernel = getattr(resolve(node.op), "has_kernel_for_dispatch_key", None)
-    return has_kernel is not None and has_kernel(torch._C.DispatchKey.CompositeImplicitAutograd)
+    return is_composite(resolve(node.op))
 
 
 def _apart(results: tuple[torch.Tensor, ...], tensors: dict[str, torch.Tensor]) -> set[int]:
@@ -240,11 +240,11 @@ def _laid_out(known: dict[str, Geometry]) -> Iterator[dict[str, torch.Tensor]]:
 
 
 def _conjugated(tensor: torch.Tensor) -> torch.Tensor:
-    return torch._conj(tensor) if tensor.is_complex() else tensor
+    return conjugated(tensor) if tensor.is_complex() else tensor
 
 
 def _negated(tensor: torch.Tensor) -> torch.Tensor:
-    return torch._neg_view(tensor) if tensor.is_floating_point() else tensor
+    return negated(tensor) if tensor.is_floating_point() else tensor
 
 
 def _relation(result: torch.Tensor, tensors: dict[str, torch.Tensor]) -> tuple[int | None, int | None]:

@@ -11,13 +11,13 @@ from typing import Any
 import sympy
 import torch
 from sympy.core.function import AppliedUndef
-from torch._subclasses.fake_tensor import FakeTensor
 
 from graphopt.errors import Unsupported
 from graphopt.guards.facts import Facts, NumberFact
 from graphopt.guards.owned import OwnTensors
 from graphopt.guards.places import locate
 from graphopt.guards.variables import variable_reader, variables_of
+from graphopt.internals import FakeTensor
 from graphopt.ir.literal import SCALARS, Lit
 from graphopt.ir.structure import Const, Container, Known, Leaf, Opaque, Structure, reduce_object
 from graphopt.ir.types import Dim

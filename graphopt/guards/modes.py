@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from graphopt.internals import functorch_level, torch_function_modes
+
 
 def _autocast(device: str) -> object:
     enabled = torch.is_autocast_enabled(device)
@@ -18,8 +20,8 @@ MODES: dict[str, Callable[[], object]] = {
     "autocast on cuda": partial(_autocast, "cuda"),
     "default dtype": torch.get_default_dtype,
     "deterministic algorithms": torch.are_deterministic_algorithms_enabled,
-    "torch function modes": torch._C._len_torch_function_stack,
-    "functorch level": torch._C._functorch.maybe_current_level,
+    "torch function modes": torch_function_modes,
+    "functorch level": functorch_level,
     "grad mode": torch.is_grad_enabled,
     "inference mode": torch.is_inference_mode_enabled,
 }

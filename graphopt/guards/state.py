@@ -11,7 +11,7 @@ from graphopt.guards.facts import Facts
 from graphopt.guards.places import locate
 
 _REMEMBERED = 4  # looks that alternate: inference mode or none, frozen or trained
-# Makes a check whether tensors look as the given ones do, whose "yes" is certain (graphopt.looks).
+# Makes a check whether tensors look as the given ones do, whose "yes" is certain (graphopt.internals).
 Looks: TypeAlias = Callable[[Sequence[torch.Tensor]], Callable[..., bool] | None]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from graphopt.internals import negated
 from graphopt.verify.facts import markers_in, tensors_in
 
 
@@ -54,7 +55,7 @@ def _copy_tensor(
             if tensor.is_conj():
                 copied = copied.conj()
             if tensor.is_neg():
-                copied = torch._neg_view(copied)  # no public name makes a negative view of given memory
+                copied = negated(copied)
     if isinstance(tensor, torch.nn.Parameter):
         copied = torch.nn.Parameter(copied, requires_grad=tensor.requires_grad)
     elif tensor.requires_grad:

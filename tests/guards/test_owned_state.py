@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import graphopt
-from graphopt.looks import look_of
+from graphopt.internals import look_of
 from graphopt.module import serving_of
 
 X = torch.randn(2, 4)
