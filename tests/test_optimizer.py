@@ -445,3 +445,10 @@ def test_where_other_integers_take_another_branch_those_of_the_example_are_taken
     report = graphopt.optimize(program, args, measure=False).report
     assert any(line.startswith("other values of integers and booleans:") for line in report.unchecked)
     assert any(line.startswith("other values: outputs") for line in report.evidence)
+
+
+def test_decompositions_are_not_fed_what_crashes_them_and_that_is_said() -> None:
+    opt = graphopt.optimize(lambda x: torch.linalg.eigvals(x * 1).abs(), (torch.randn(4, 4),), measure=False)
+    assert opt.report.equivalent
+    assert not any(line.startswith("infinities and NaNs") for line in opt.report.evidence)
+    assert "infinities and NaNs: what decomposes matrices may crash on them" in opt.report.unchecked
