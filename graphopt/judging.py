@@ -97,7 +97,7 @@ def compare_models(verifier: Verifier, other: Served, owner: torch.nn.Module) ->
         return _judged(check, error)
 
     rounded = verifier.verify(other, Claim.ROUNDING, {}, errors)
-    return found if rounded.equivalent is False else rounded
+    return rounded if rounded.equivalent else found  # what could not be judged differs still
 
 
 def compare_saved(verifier: Verifier, other: Served, owner: torch.nn.Module) -> Verification:
@@ -108,7 +108,7 @@ def compare_saved(verifier: Verifier, other: Served, owner: torch.nn.Module) -> 
         return found
     with torch.no_grad():
         without = compare_models(verifier, other, owner)
-    if without.equivalent is False:
+    if not without.equivalent:
         return found
     return replace(without, unchecked=(f"gradients: {found.difference}", *without.unchecked))
 

@@ -234,3 +234,11 @@ def test_a_saved_program_that_rounds_otherwise_is_judged_by_its_errors_and_witho
     assert "not checked: gradients: output: requires_grad differs" in result.stdout
     assert run("verify", "-q", f"{HERE}:build_slightly_off", path).exit_code == 1
     assert run("verify", "-q", model, f"{HERE}:build_slightly_off").exit_code == 1
+
+
+def test_what_differs_and_cannot_be_judged_is_not_equivalent(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise NotImplementedError("no kernel")
+
+    monkeypatch.setattr("graphopt.judging.excess_error", fails)
+    assert run("verify", "-q", f"{HERE}:build_folded", f"{HERE}:build_slightly_off").exit_code == 1
