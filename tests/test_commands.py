@@ -236,9 +236,21 @@ def test_a_saved_program_that_rounds_otherwise_is_judged_by_its_errors_and_witho
     assert run("verify", "-q", model, f"{HERE}:build_slightly_off").exit_code == 1
 
 
+def build_frozen() -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
+    """The same, without gradients."""
+    model, args = build_folded()
+    return model.requires_grad_(False), args
+
+
+def build_frozen_off() -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
+    """The same, off by much more than rounding."""
+    model, args = build_slightly_off()
+    return model.requires_grad_(False), args
+
+
 def test_what_differs_and_cannot_be_judged_is_not_equivalent(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object) -> None:
         raise NotImplementedError("no kernel")
 
     monkeypatch.setattr("graphopt.judging.excess_error", fails)
-    assert run("verify", "-q", f"{HERE}:build_folded", f"{HERE}:build_slightly_off").exit_code == 1
+    assert run("verify", "-q", f"{HERE}:build_frozen", f"{HERE}:build_frozen_off").exit_code == 1
