@@ -26,10 +26,8 @@ import graphopt
 from graphopt.analysis.cost import hands_on
 from graphopt.analysis.seconds import graph_seconds, seconds_by_node
 from graphopt.calibrate import calibrate
-from graphopt.capture.call import Call
-from graphopt.capture.program import Program
-from graphopt.guards.places import held, split_path
-from graphopt.ir.graph import Argument, Constant, Node, State
+from graphopt.ir.graph import Node
+from graphopt.judging import inputs_of
 from graphopt.module import serving_of
 from graphopt.profile import Profile, default, resolve
 from graphopt.verify.interpreter import Interpreter
@@ -125,21 +123,6 @@ class _Timed(Interpreter):
         took = time.thread_time() - started
         self.seconds[node.name] = min(took, self.seconds.get(node.name, took))
         return results
-
-
-def inputs_of(program: Program, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
-    """The values of a graph's inputs in one call."""
-    leaves = Call.of(model, args, kwargs).leaves
-    found = []
-    for entry in program.graph.inputs:
-        match entry.source:
-            case Argument(index):
-                found.append(leaves[index])
-            case State(_, path):
-                found.append(held(model, split_path(path)))
-            case Constant(name):
-                found.append(program.constants[name])
-    return found
 
 
 def _median(call: Callable[[], object], budget_s: float) -> float:

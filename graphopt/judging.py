@@ -63,7 +63,7 @@ class Judge:
             return Verdict(None, f"{_errors_of(check)}: {shortage}")
         excess = gradient_excess if check.backward else excess_error
         try:
-            inputs = _leaves(self._program, self._verifier.original, check)
+            inputs = inputs_of(self._program, self._verifier.original, check.args, check.kwargs)
             error = excess(before, graph, inputs, self._verifier.seed)
         except Exception as failed:
             return _unjudged(check, failed)
@@ -89,7 +89,8 @@ def compare_models(verifier: Verifier, other: Served, owner: torch.nn.Module) ->
     def errors(check: Check) -> Verdict:
         if check.backward:
             return verifier.run(check, other, Claim.BITWISE)
-        inputs = _leaves(ours, verifier.original, check), _leaves(theirs, owner, check)
+        call = check.args, check.kwargs
+        inputs = inputs_of(ours, verifier.original, *call), inputs_of(theirs, owner, *call)
         try:
             error = excess_error(ours.graph, theirs.graph, inputs[0], verifier.seed, inputs[1])
         except Exception as failed:
@@ -129,16 +130,18 @@ def _errors_of(check: Check) -> str:
     return "gradients' errors against float64" if check.backward else "errors against float64"
 
 
-def _leaves(program: Program, original: torch.nn.Module, check: Check) -> list[Any]:
-    """The values of the graph's inputs in one call."""
-    leaves = Call.of(original, check.args, check.kwargs).leaves
+def inputs_of(
+    program: Program, model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> list[Any]:
+    """The values of the graph's inputs in one call of a model."""
+    leaves = Call.of(model, args, kwargs).leaves
     found: list[Any] = []
     for entry in program.graph.inputs:
         match entry.source:
             case Argument(index):
                 found.append(leaves[index])
             case State(_, path):
-                found.append(held(original, split_path(path)))
+                found.append(held(model, split_path(path)))
             case Constant(name):
                 found.append(program.constants[name])
     return found

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from graphopt.algebra.equality import equalities
 from graphopt.algebra.families import united
+from graphopt.algebra.operators import Known
 from graphopt.algebra.polynomial import NoPolynomial, Polynomial, leaf
-from graphopt.algebra.reading import Known, read
+from graphopt.algebra.reading import read
 from graphopt.analysis.memory import Memory
 from graphopt.analysis.partition import Partition
 from graphopt.ir.graph import Graph, Node, Value
