@@ -10,7 +10,7 @@ from graphopt.errors import InvalidGraph
 from graphopt.ir.graph import Arg, Node, Value
 from graphopt.ir.graph import Sequence as Operands
 from graphopt.ir.literal import Lit, Scalar
-from graphopt.ir.resolve import resolve
+from graphopt.ir.resolve import called
 from graphopt.ir.types import TensorType, Type
 
 Operand: TypeAlias = "Arg | Scalar | Sequence[int]"
@@ -46,7 +46,7 @@ class Builder:
         devices = [value.type.device for value in operands if isinstance(value.type, TensorType)]
         try:
             with torch.no_grad():
-                made = resolve(op)(*map(_on_meta, args), **{n: _on_meta(a) for n, a in kwargs.items()})
+                made = called(Node("", op, tuple(args), tuple(kwargs.items()), ()), _on_meta)
         except (RuntimeError, TypeError, ValueError, IndexError) as error:
             raise InvalidGraph(f"it does not take these operands: {error}", where=where) from error
         if not isinstance(made, torch.Tensor):
@@ -74,6 +74,4 @@ def _on_meta(arg: Arg) -> object:
             return torch.empty_strided(kind.shape, kind.strides, dtype=kind.dtype, device="meta")
         case Lit(value):
             return torch.device("meta") if isinstance(value, torch.device) else value
-        case Operands(_, items):
-            return [_on_meta(item) for item in items]
     raise InvalidGraph("an operand is no static tensor")

@@ -15,13 +15,12 @@ from graphopt.algebra.polynomial import (
 )
 from graphopt.algebra.views import rearranged
 from graphopt.analysis.memory import reads_memory
-from graphopt.ir.graph import Arg, Node, Value
-from graphopt.ir.graph import Sequence as Items
+from graphopt.ir.graph import Node, Value
 from graphopt.ir.laws import Form, is_number, kind_of, laws_of
 from graphopt.ir.literal import Lit
 from graphopt.ir.operands import operands_of, tensor_of
 from graphopt.ir.ops import Alias, Effect, effect_of, lookup
-from graphopt.ir.resolve import resolve
+from graphopt.ir.resolve import called
 
 _AS_WRITTEN: Mapping[float, Fraction] = {}
 
@@ -76,18 +75,7 @@ def _shown(node: Node, known: Known) -> Polynomial:
     """What an operator that rearranges its only tensor makes of it."""
 
     def run(operand: torch.Tensor) -> Any:
-        def of(arg: Arg) -> Any:
-            match arg:
-                case Value():
-                    return operand
-                case Lit(value):
-                    return value
-                case Items(_, items):
-                    return [of(item) for item in items]
-                case _:
-                    raise NoPolynomial
-
-        return resolve(node.op)(*map(of, node.args), **{name: of(arg) for name, arg in node.kwargs})
+        return called(node, lambda arg: arg.value if isinstance(arg, Lit) else operand)
 
     if len(node.operands) != 1 or node.many:
         raise NoPolynomial

@@ -5,10 +5,10 @@ import math
 import torch
 
 from graphopt.analysis.memory import Memory
-from graphopt.ir.graph import Arg, Graph, Node, Sequence, Slice, Value
+from graphopt.ir.graph import Arg, Graph, Node, Value
 from graphopt.ir.literal import Lit
 from graphopt.ir.ops import Effect, effect_of
-from graphopt.ir.resolve import resolve
+from graphopt.ir.resolve import called
 from graphopt.ir.types import TensorType
 
 MAX_ELEMENTS = 1 << 20
@@ -88,16 +88,11 @@ def _run(node: Node, tensors: dict[str, torch.Tensor]) -> bool:
                 return tensors[arg.name]
             case Lit():
                 return arg.value
-            case Sequence(_, items):
-                return [operand(item) for item in items]
-            case Slice(start, stop, step):
-                return slice(operand(start), operand(stop), operand(step))
             case _:
                 raise TypeError(f"no constant: {arg}")
 
     try:
-        args, kwargs = map(operand, node.args), {name: operand(arg) for name, arg in node.kwargs}
-        result = resolve(node.op)(*args, **kwargs)
+        result = called(node, operand)
     except Exception:  # a call raises it, too
         return False
     results = tuple(result) if node.many else (result,)

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 
 from graphopt.internals import conjugated, is_composite, negated
-from graphopt.ir.graph import Arg, Constant, Graph, Node, Sequence, Slice, State, Value
+from graphopt.ir.graph import Arg, Constant, Graph, Node, State, Value
 from graphopt.ir.literal import Lit
 from graphopt.ir.ops import Alias, Effect, effect_of, lookup
 from graphopt.ir.regions import key_of
-from graphopt.ir.resolve import resolve
+from graphopt.ir.resolve import called, resolve
 from graphopt.ir.types import TensorType, Type, contiguous_strides
 
 # Where a root is taken to start in its memory, in bytes: a caller may pass any part of any memory, so what
@@ -266,18 +266,12 @@ def _run(
                 return tensors[arg.name]
             case Lit():
                 return torch.device("meta") if devices == {arg.value} else arg.value
-            case Sequence(_, items):
-                return [operand(item) for item in items]
-            case Slice(start, stop, step):
-                return slice(operand(start), operand(stop), operand(step))
             case _:
                 raise KeyError(arg)
 
     try:
-        args = [operand(arg) for arg in node.args]
-        kwargs = {name: operand(arg) for name, arg in node.kwargs}
         with torch.no_grad():
-            result = resolve(node.op)(*args, **kwargs)
+            result = called(node, operand)
     except (KeyError, RuntimeError, NotImplementedError, ValueError, TypeError, IndexError):
         return ()
     results = tuple(result) if node.many else (result,)

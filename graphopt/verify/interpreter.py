@@ -3,11 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from graphopt.ir.graph import Arg, Graph, Node, Slice, Value, values_in
-from graphopt.ir.graph import Mapping as Named
-from graphopt.ir.graph import Sequence as Operands
+from graphopt.ir.graph import Arg, Graph, Node, Value, values_in
 from graphopt.ir.literal import Lit
-from graphopt.ir.resolve import resolve
+from graphopt.ir.resolve import resolve, spelled
 
 
 class Interpreter:
@@ -39,20 +37,17 @@ class Interpreter:
 
     def operand(self, arg: Arg, env: Mapping[str, Any]) -> Any:
         """What an operand stands for at run time."""
-        match arg:
-            case Value():
-                return env[arg.name]
-            case Lit():
-                return arg.value
-            case Operands(kind, items):
-                values = [self.operand(item, env) for item in items]
-                return values if kind == "list" else tuple(values)
-            case Slice(start, stop, step):
-                return slice(*(self.operand(item, env) for item in (start, stop, step)))
-            case Named(pairs):
-                return {name: self.operand(item, env) for name, item in pairs}
-            case Graph():
-                return self._region(arg)
+
+        def of(leaf: Arg) -> Any:
+            match leaf:
+                case Value():
+                    return env[leaf.name]
+                case Lit():
+                    return leaf.value
+                case Graph():
+                    return self._region(leaf)
+
+        return spelled(arg, of)
 
     def _region(self, graph: Graph) -> Callable[..., Any]:
         def region(*inputs: Any) -> Any:
