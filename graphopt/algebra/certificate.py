@@ -14,6 +14,7 @@ import numpy as np
 
 from graphopt.algebra.equality import equalities
 from graphopt.algebra.fingerprint import PRIMES, Field, Numbers, contraction, in_field
+from graphopt.algebra.joining import joined
 from graphopt.algebra.polynomial import Factor, Index, NoPolynomial, Polynomial, aligned
 
 MOST_ELEMENTS = 1 << 22
@@ -32,7 +33,7 @@ def certificate(p: Polynomial, q: Polynomial, *, seed: int = 1) -> Certificate:
     fit, or they are too large to look at."""
     if equalities(p) or equalities(q):
         raise NoPolynomial  # indices run over a part of their range only
-    mine, theirs = aligned(p, q)
+    mine, theirs = aligned(joined(p), joined(q))
     terms = (*mine.terms, *theirs.terms)
     # Sums over a part of an index's range have weights, which are drawn, too.
     degree = max((len(term.factors) + len(term.indices) for term in terms), default=0) or 1

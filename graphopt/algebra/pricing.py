@@ -9,8 +9,8 @@ from graphopt.algebra.polynomial import Index
 from graphopt.analysis.keeping import price
 from graphopt.profile import Profile
 
-LONGEST_DOT = 4096
-"""Elements of the longest running sum; longer ones are taken pairwise."""
+LONGEST_DOT, LONGEST_COLUMN = 4096, 512
+"""Elements of the longest running sums, in registers and in memory; longer ones are taken in parts."""
 
 
 class Prices:

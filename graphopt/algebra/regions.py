@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from graphopt.algebra.equality import equalities
 from graphopt.algebra.families import united
+from graphopt.algebra.joining import joined
 from graphopt.algebra.operators import Known
 from graphopt.algebra.polynomial import NoPolynomial, Polynomial, leaf
 from graphopt.algebra.reading import read
@@ -75,7 +76,7 @@ class Regions:
             members.setdefault(together.find(node.results[0].name), []).append(node)
         for nodes in members.values():
             needed = (node for node in nodes if node.results[0].name in self._needed)
-            roots = [(node, united(self._found[node.results[0].name])) for node in needed]
+            roots = [(node, united(joined(self._found[node.results[0].name]))) for node in needed]
             if roots and (len(nodes) > 1 or any(len(t.factors) > 2 for _, p in roots for t in p.terms)):
                 yield Region(tuple(nodes), tuple(roots))
 

@@ -131,3 +131,18 @@ LOOPS: dict[str, tuple[Callable[..., object], tuple[tuple[int, ...], ...], list[
 def test_a_loop_over_vectors_is_a_product_of_matrices(name: str) -> None:
     program, shapes, products = LOOPS[name]
     assert [one for one in operators(optimized(program, *shapes)) if one != "t"] == products
+
+
+def test_what_is_added_to_many_products_is_added_once() -> None:
+    sizes = (300, 300), (300,), (300,)
+    found = optimized(lambda a, b, x: x - (a.t() @ (a @ x) - a.t() @ b), *sizes)
+    assert operators(found)[-2:] == ["mv", "add"]
+    found = optimized(lambda a, b, x: x - (a @ (a @ x) - a @ b), *sizes)
+    assert operators(found)[-1] == "addmv"
+
+
+def test_a_long_sum_of_columns_is_taken_in_parts() -> None:
+    found = optimized(lambda x, y, z: torch.outer(y, x) @ z, (3000,), (3000,), (3000, 300))
+    assert "bmm" in operators(found)
+    found = optimized(lambda x, y, z: torch.outer(y, x) @ z, (3001,), (3001,), (3001, 300))
+    assert "bmm" not in operators(found)
