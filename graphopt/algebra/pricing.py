@@ -9,7 +9,7 @@ from graphopt.algebra.polynomial import Index
 from graphopt.analysis.keeping import price
 from graphopt.profile import Profile
 
-LONGEST_DOT, LONGEST_COLUMN = 4096, 512
+LONGEST_DOT, LONGEST_COLUMN = 4096, 2048
 """Elements of the longest running sums, in registers and in memory; longer ones are taken in parts."""
 
 
