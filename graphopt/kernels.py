@@ -2,7 +2,7 @@
 
 torch multiplies float32 matrices by MKL, which takes a slow path on other makers' CPUs; oneDNN's kernels are
 compiled for the CPU that they run on. torch has an operator for them, which gives no gradients, and which
-compilers take for one of their own: they, and files of programs, get `as_torch_has_it`.
+compilers take for one of their own.
 """
 
 import math
@@ -21,6 +21,7 @@ from graphopt.ir.ops import ONEDNN_LINEAR
 from graphopt.ir.types import TensorType
 
 _MORE = Lit("none"), Items("list", ()), Lit("")  # no function of the result on top
+_LIBRARY = "graphopt_kernels"
 _PLAIN = {"stride": Lit(1), "padding": Lit(0), "dilation": Lit(1)}
 
 
@@ -104,15 +105,33 @@ def _is_dense(arg: Arg, turned: bool = True) -> bool:
 
 
 def as_torch_has_it(graph: Graph) -> Graph:
-    """The graph with none but operators that compilers know and files may hold."""
-    if not any(node.op == ONEDNN_LINEAR for node in graph.nodes):
-        return graph
-    return replace(graph, nodes=tuple(map(_as_torch_has_it, graph.nodes)))
+    """The graph with none but operators that files of programs may hold."""
+    return _respelled(graph, "aten.linear.default")
 
 
-def _as_torch_has_it(node: Node) -> Node:
-    if node.op != ONEDNN_LINEAR:
-        return node
-    return replace(
-        node, op="aten.linear.default", args=tuple(arg for arg in node.args[:3] if arg != Lit(None))
+def for_compilers(graph: Graph) -> Graph:
+    """The graph with an operator in oneDNN's place that compilers call as it is."""
+    return _respelled(graph, f"{_LIBRARY}.linear.default")
+
+
+def _respelled(graph: Graph, op: str) -> Graph:
+    nodes = (
+        replace(node, op=op, args=node.args[:3]) if node.op == ONEDNN_LINEAR else node for node in graph.nodes
     )
+    return replace(graph, nodes=tuple(nodes)) if has_kernels(graph) else graph
+
+
+def has_kernels(graph: Graph) -> bool:
+    """Whether a graph has operators that neither compilers nor files know."""
+    return any(node.op == ONEDNN_LINEAR for node in graph.nodes)
+
+
+@torch.library.custom_op(f"{_LIBRARY}::linear", mutates_args=(), device_types="cpu")
+def _called_as_it_is(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    made: torch.Tensor = torch.ops.mkldnn._linear_pointwise.default(x, weight, bias, "none", [], "")
+    return made
+
+
+@_called_as_it_is.register_fake
+def _shaped(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    return x.new_empty((*x.shape[:-1], weight.shape[0]))

@@ -22,7 +22,7 @@ from graphopt.guards import Guard
 from graphopt.guards.places import Path, held, split_path
 from graphopt.internals import look_of
 from graphopt.ir.graph import Constant, Graph, Source, State
-from graphopt.kernels import as_torch_has_it
+from graphopt.kernels import as_torch_has_it, for_compilers, has_kernels
 
 MAX_VARIANTS = 8
 
@@ -41,6 +41,10 @@ class Variant:
         if program.training is not None:
             self._emitted_all.append(self._emitted(program.training))
         self.run = self._runner(*(module.forward for module in self._emitted_all))
+        self.in_compilers = self.run
+        if has_kernels(program.graph):
+            known = self._emitted(for_compilers(program.graph))
+            self.in_compilers = self._runner(known.forward, *(m.forward for m in self._emitted_all[1:]))
         self.attempts = Attempts(program)
         graphs = (program.graph, *filter(None, (program.training,)))
         self._sets_requires_grad = any(map(_sets_requires_grad, graphs))
@@ -83,7 +87,7 @@ class Variant:
 
         graphs = filter(None, (self.program.graph, self.program.training))
         runs = [self.attempts.over(self._runner(served(graph))) for graph in graphs]
-        if as_torch_has_it(self.program.graph) is not self.program.graph:
+        if has_kernels(self.program.graph):
             runs[0] = _without_tangents(runs[0], self.attempt)
         return runs[0], runs[-1]
 
@@ -302,7 +306,8 @@ class Serving:
     def _in_compiler(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         for variant in self.variants:
             if variant.holds_traced(args, kwargs):
-                return variant.run(*args, **kwargs)
+                run = variant.run if torch.compiler.is_exporting() else variant.in_compilers
+                return run(*args, **kwargs)
         return self.original(*args, **kwargs)
 
     def _new_variant(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Variant | None:
