@@ -17,6 +17,8 @@ LOSSLESS = (  # what `passes=None` runs, in this order
     "derived-parameter",
     "faster-kernel",
 )
+BITWISE = tuple(name for name in LOSSLESS if name not in ("affine-fold", "faster-kernel"))
+"""Those of them that change no bit of a result."""
 
 
 def names() -> tuple[str, ...]:

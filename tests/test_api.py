@@ -9,6 +9,7 @@ from torch import nn
 
 import graphopt
 from graphopt.authoring import Claim, Draft
+from graphopt.catalog import choose
 
 X = torch.randn(2, 4)
 
@@ -182,3 +183,8 @@ def test_a_wrong_first_call_raises_what_eager_raises_and_the_next_one_captures(n
     if name != "another dtype":  # its capture succeeds: the graph raises as eager does
         assert torch.equal(opt(X), model(X))
         assert opt.report.equivalent
+
+
+def test_the_bitwise_passes_are_those_that_promise_it() -> None:
+    promised = [one.name for one in choose(None) if one.claim is Claim.BITWISE]
+    assert tuple(promised) == graphopt.BITWISE

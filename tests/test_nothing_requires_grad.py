@@ -32,11 +32,8 @@ class Folded(torch.nn.Module):
         return torch.nn.functional.linear(x, self.weight(), self.a.bias + self.b.bias)
 
 
-BITWISE = [name for name in graphopt.LOSSLESS if name != "affine-fold"]
-
-
 def _optimized(model: torch.nn.Module, *args: Any) -> graphopt.Optimized:
-    opt = graphopt.optimize(model, args or (X,), passes=BITWISE, measure=False, on_guard="error")
+    opt = graphopt.optimize(model, args or (X,), passes=graphopt.BITWISE, measure=False, on_guard="error")
     assert opt.graph.kept
     return opt
 
