@@ -6,6 +6,7 @@ from graphopt.affine.applying import applied_once
 from graphopt.affine.finding import AffineForms, Fold
 from graphopt.affine.forms import Applied, nodes_of, widest
 from graphopt.affine.maps import LinearMap
+from graphopt.algebra.blocks import Block, Change, Spelled, change, spelled
 from graphopt.algebra.emission import NotEmitted
 from graphopt.algebra.polynomial import NoPolynomial
 from graphopt.algebra.regions import Region, Regions, wide_regions
@@ -50,7 +51,9 @@ __all__ = [
     "Alias",
     "Applied",
     "Arg",
+    "Block",
     "Builder",
+    "Change",
     "Claim",
     "Dependence",
     "Draft",
@@ -76,6 +79,7 @@ __all__ = [
     "Rules",
     "Sequence",
     "Slice",
+    "Spelled",
     "Substitution",
     "TensorType",
     "Value",
@@ -83,6 +87,7 @@ __all__ = [
     "applied_once",
     "budget_of",
     "by_onednn",
+    "change",
     "choose_kept",
     "differentiable",
     "effect_of",
@@ -100,6 +105,7 @@ __all__ = [
     "print_node",
     "rewritten",
     "seconds_of",
+    "spelled",
     "values_in",
     "wide_regions",
     "widest",

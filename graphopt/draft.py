@@ -194,6 +194,13 @@ class Draft:
         for i, node in enumerate(self.graph.nodes):
             self._made_at.update((value.name, float(i)) for value in node.results)
 
+    def beside(self) -> "Draft":
+        """A draft of its own on the same graph, to try what may be taken or not: its edits show nowhere
+        else, and the names that it gives out are taken here, too."""
+        other = Draft(self.graph, self.gradients, costs=self.costs)
+        other._names = self._names
+        return other
+
     def begin(self, pass_name: str, claim: Claim, finding: str) -> None:
         """Names the pass that the following steps belong to."""
         self._pass_name, self._claim, self._finding = pass_name, claim, finding

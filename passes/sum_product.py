@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from graphopt.authoring import (
+    Block,
+    Change,
     Claim,
     Dependence,
     Draft,
@@ -12,17 +14,22 @@ from graphopt.authoring import (
     Region,
     Regions,
     Rewritten,
+    Spelled,
     Substitution,
     Value,
+    change,
     evaluation,
     rewritten,
     seconds_of,
+    spelled,
     wide_regions,
 )
 
 WORTH = 0.8
 """What another evaluation may take of the time at most."""
 LEAST = 5e-6
+EVEN = 0.98
+"""What one of several regions that are judged together may take of its own."""
 MOST_NODES = 40
 """Of wide regions; larger ones are looked at in parts."""
 
@@ -35,7 +42,9 @@ class SumProduct:
        polynomial of what comes from outside, however it is spelled.
     2. Orders of multiplication, sums taken out of products and back, and what occurs twice are searched
        for the evaluation that takes the least time.
-    3. The new nodes are read back, and must be the same polynomial at random points of a finite field.
+    3. Where it may pay, operators are spelled out as others: attention as two products around a softmax.
+       Then what becomes of all regions that they have a part in is taken together, or nothing of it.
+    4. The new nodes are read back, and must be the same polynomial at random points of a finite field.
 
     *Refuses*: what is written in between, or handed out as a part of larger memory; where gradients are
     wanted, values that one may flow through; what gains less than it may cost.
@@ -51,35 +60,40 @@ class SumProduct:
 
     def run(self, draft: Draft) -> None:
         """Visits wide regions first; those in them, where these do not gain more."""
-        substitution, dependence = draft.substitution(), draft.analysis(Dependence)
+        whole = spelled(draft)
+        beside = whole.draft
+        dependence = beside.analysis(Dependence)
         fixed = _never if draft.gradients else dependence.is_fixed
-        narrow = [*filter(None, (_better(one, draft, fixed, 0.0) for one in draft.analysis(Regions)))]
-        gains = [(frozenset(node.name for node in one.region.nodes), one.gain) for one in narrow]
+        blocks = whole.blocks(beside.analysis(Regions))
+        narrow = [*filter(None, (_better(block, whole, fixed, 0.0) for block in blocks))]
+        gains = [(better.names, better.gain) for better in narrow]
         wide = []
-        for region in draft.analysis(wide_regions):
-            if len(region.nodes) <= MOST_NODES:
-                names = frozenset(node.name for node in region.nodes)
-                inside = sum(gain for members, gain in gains if members <= names)
-                wide.append(_better(region, draft, fixed, inside))
+        seen = (region for region in beside.analysis(wide_regions) if len(region.nodes) <= MOST_NODES)
+        for block in whole.blocks(seen):
+            names = frozenset(node.name for node in block.nodes)
+            inside = sum(gain for members, gain in gains if members <= names)
+            wide.append(_better(block, whole, fixed, inside))
+        given = draft.substitution()
+        there = given if beside is draft else beside.substitution()
         done: set[str] = set()
         for better in (*filter(None, wide), *narrow):
-            names = frozenset(node.name for node in better.region.nodes)
-            if done & names:
+            if done & better.names:
                 continue
-            refusal = _against(better, substitution)
+            refusal = _against(better, whole, given, there)
             if refusal is None:
                 _rewrite(better, draft)
-                done |= names
+                done |= better.names
             else:
-                draft.miss(better.region.roots[-1][0], refusal)
+                draft.miss(better.change.places[-1].node, refusal)
 
 
 @dataclass(frozen=True)
 class _Better:
-    """A region, the nodes that do the same in less time, and seconds before and after."""
+    """A block, what takes the place of its nodes, and seconds before and after."""
 
-    region: Region
+    block: Block
     made: tuple[Rewritten, ...]
+    change: Change
     before: float
     after: float
 
@@ -87,56 +101,82 @@ class _Better:
     def gain(self) -> float:
         return self.before - self.after
 
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset(node.name for node in self.block.nodes)
+
 
 def _never(value: Value) -> bool:
     return False
 
 
-def _better(region: Region, draft: Draft, fixed: Callable[[Value], bool], least: float) -> _Better | None:
-    """A better way for a region, by more than `least` seconds; None where none is found."""
+def _better(block: Block, whole: Spelled, fixed: Callable[[Value], bool], least: float) -> _Better | None:
+    """A better way for a block, by more than `least` seconds; None where none is found."""
+    made = [one for region in block.regions for one in _evaluated(region, block, whole, fixed, least)]
+    if not made:
+        return None
+    found = change(block, whole, made)
+    if not found.places:
+        return None
+    before = seconds_of(found.removed, whole.draft, fixed)
+    after = seconds_of([node for place in found.places for node in place.added], whole.draft, fixed)
+    if after > _most(before, least):
+        return None
+    return _Better(block, tuple(made), found, before, after)
+
+
+def _most(before: float, least: float) -> float:
+    return min(WORTH * before, before - LEAST, before - 1.01 * least)
+
+
+def _evaluated(
+    region: Region, block: Block, whole: Spelled, fixed: Callable[[Value], bool], least: float
+) -> tuple[Rewritten, ...]:
+    """A region's roots in another way; empty where none is found that takes less of its time. Where operators
+    are spelled out, whatever a region gains may count: it is the block that has to gain enough."""
+    draft = whole.draft
     before = seconds_of(region.nodes, draft, fixed)
     if before < LEAST:
-        return None
+        return ()
+    most = max(WORTH, EVEN) * before if block.sites else _most(before, least)
     found = evaluation(region, draft, fixed)
-    most = min(WORTH * before, before - LEAST, before - 1.01 * least)
     if found.seconds > most:
-        return None
-    last = region.roots[-1][0]
+        return ()
+    last = whole.standing(region.roots[-1][0])
     try:
         made = rewritten(found, draft)
     except (NotEmitted, NoPolynomial):
-        draft.miss(last, "no operators are known that say it otherwise")
-        return None
-    after = seconds_of([node for one in made for node in one.nodes], draft, fixed)
-    if after > most:
-        return None
+        whole.given.miss(last, "no operators are known that say it otherwise")
+        return ()
+    if seconds_of([node for one in made for node in one.nodes], draft, fixed) > most:
+        return ()
     if not all(one.certificate.holds for one in made):
-        draft.miss(last, "the rewritten form is not the same polynomial")
-        return None
-    return _Better(region, made, before, after)
+        whole.given.miss(last, "the rewritten form is not the same polynomial")
+        return ()
+    return made
 
 
 def _rewrite(better: _Better, draft: Draft) -> None:
     why = f"about {better.before * 1e6:.3g} µs → {better.after * 1e6:.3g} µs"
-    roots = {one.root.name for one in better.made}
-    inner = [node for node in better.region.nodes if node.name not in roots]  # which only these read
-    for one in better.made:
-        evidence = f"the same polynomial, but for a chance below {one.certificate.bound:.1g}"
-        absorbed = inner if one is better.made[-1] else ()
-        draft.replace(one.root, (one.value,), why, added=one.nodes, absorbed=absorbed, evidence=evidence)
+    bound = sum(one.certificate.bound for one in better.made)
+    evidence = f"the same polynomial, but for a chance below {bound:.1g}"
+    if better.block.sites:
+        names = dict.fromkeys(site.node.op.split(".")[1] for site in better.block.sites)
+        evidence = f"{evidence}, with {', '.join(names)} spelled out"
+    for place in better.change.places:
+        absorbed = better.change.absorbed if place is better.change.places[-1] else ()
+        draft.replace(place.node, place.values, why, added=place.added, absorbed=absorbed, evidence=evidence)
 
 
-def _against(better: _Better, substitution: Substitution) -> str | None:
-    """Why a region stays as it is; None where it need not."""
-    memory, region = substitution.memory, better.region
-    last = region.roots[-1][0]
-    if any(substitution.changed(node, last) for node in region.nodes):
+def _against(better: _Better, whole: Spelled, given: Substitution, beside: Substitution) -> str | None:
+    """Why a block stays as it is; None where it need not. Either all of its places are taken, or none."""
+    if any(beside.changed(node, better.change.last) for node in better.block.nodes):
         return "an operand may be written in between"
-    for root, _ in region.roots:
-        value = root.results[0]
-        reason = substitution.against_gradients(root, root.results)
+    for place in better.change.places:
+        reason = given.against_gradients(place.node, place.node.results) or whole.given.denial(place.node)
         if reason is not None:
             return reason
-        if memory.storage_written(value) or value.name in memory.reshaped:
-            return "the result is written later"
+        for value in place.node.results:
+            if given.memory.storage_written(value) or value.name in given.memory.reshaped:
+                return "the result is written later"
     return None

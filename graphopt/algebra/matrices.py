@@ -37,7 +37,8 @@ def matrices(
     batch = tuple(i for i in a if i in b and i in kept)
     inner = tuple(i for i in a if i in b and i not in kept)
     rows, columns = tuple(i for i in a if i not in b), tuple(i for i in b if i not in a)
-    if rows and columns and _is_turned(rows, columns, wanted):
+    # A batch of products with one column each takes 10 to 40 times as long as with one row.
+    if _is_turned(rows, columns, wanted) if rows and columns else batch and rows:
         return Matrices(batch, columns, rows, inner, True)
     return Matrices(batch, rows, columns, inner, False)
 
