@@ -76,6 +76,7 @@ class Emission:
         self._made: dict[bytes, tuple[Value, tuple[int, ...]]] = {}
         self._producers: dict[str, Node] = {}
         self._given_out: set[str] = set()
+        self._late = frozenset[str]()
         self.exact: dict[float, Fraction] = {}
         """What the literals of all nodes are rounded from."""
 
@@ -85,6 +86,7 @@ class Emission:
         kind = like.results[0].type
         assert isinstance(kind, TensorType)
         self._build = Builder(self._draft, like)
+        self._late = frozenset(v.name for v in like.operands) if like.op == "aten.add.Tensor" else frozenset()
         dense = self._dense(piece, p, kind)
         value = self._relaid(dense, kind)
         return Made(value, dense, tuple(self._build.nodes))
@@ -290,6 +292,12 @@ class Emission:
     ) -> Laid:
         if not parts:
             raise NotEmitted
+        late = [(by, part) for by, part in parts if {*part.indices} == {*out} and self._is_late(part)]
+        if late and len(late) < len(parts):
+            early = [one for one in parts if one not in late]
+            indices = tuple(dict.fromkeys(index for _, one in early for index in one.indices))
+            first = Fraction(1), self._total(early, number, indices, wanted)
+            return self._sum([first, *((c, self._laid(part)) for c, part in late)], Fraction(0), out, wanted)
         for place in sorted(
             range(len(parts)), key=lambda i: parts[i][0] == 1
         ):  # what is scaled costs nothing
@@ -300,6 +308,11 @@ class Emission:
             if alone and isinstance(part.how, Product) and is_added(part.how, part.indices, indices):
                 return self._added_to(self._total(rest, number, indices, wanted), by, part.how, part.indices)
         return self._sum([(c, self._laid(part, wanted)) for c, part in parts], number, out, wanted)
+
+    def _is_late(self, piece: Piece) -> bool:
+        """Whether it is what was added last, to a sum of all else: it may be much larger, such as a residual,
+        and each sum with it loses digits."""
+        return isinstance(piece.how, Read) and piece.how.factor.leaf.name in self._late
 
     def _sum(
         self,

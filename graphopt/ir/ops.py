@@ -107,6 +107,10 @@ _HARMLESS_WHEN_FALSE = {
 _FALSE_BY_DEFAULT = frozenset({"aten.rrelu.default"})
 
 
+# These draw random numbers only where they drop something.
+_HARMLESS_AT_ZERO = {"aten.scaled_dot_product_attention.default": "dropout_p"}
+
+
 # These raise only of a negative number: theirs is an inverse, which may not exist.
 _SAFE_FROM_ZERO = {"aten.linalg_matrix_power.default": "n"}
 
@@ -130,6 +134,9 @@ def effect_of(node: Node) -> Effect:
         return Effect.RAISES if any(map(_read_at_run_time, node.operands)) else Effect.NONE
     least = _given(node, _SAFE_FROM_ZERO.get(node.op))
     if isinstance(least, Lit) and isinstance(least.value, int) and least.value >= 0:
+        return Effect.NONE
+    share = _HARMLESS_AT_ZERO.get(node.op)
+    if share is not None and _given(node, share) in (None, Lit(0.0)):
         return Effect.NONE
     flag = _HARMLESS_WHEN_FALSE.get(node.op)
     if flag is not None:

@@ -51,7 +51,10 @@ FOUND: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...], list[str
     "low rank": (lambda x, w, b, a: x @ (w + b @ a), ((4, 512), (512, 512), (512, 8), (8, 512)), []),
     "linear attention": (lambda q, k, v: q @ k.t() @ v, ((2048, 32),) * 3, ["t", "mm", "mm"]),
     "a Householder reflection": (lambda v, a: a - 2 * torch.outer(v, v) @ a, (V, M), []),
-    "batches": (lambda a, b, x: a @ b @ x, ((8, 128, 128), (8, 128, 128), (8, 128, 1)), []),
+    "batches, as rows": (
+        lambda a, b, x: a @ b @ x, ((8, 128, 128), (8, 128, 128), (8, 128, 1)),
+        ["select", "reshape", "permute", "bmm", "permute", "bmm", "reshape", "reshape"],
+    ),
     "both of a product's readers": (lambda a, b, x, y: ((a @ b) @ x, (a @ b) @ y), (M, M, V, V), []),
 }  # fmt: skip
 
