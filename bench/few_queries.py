@@ -2,7 +2,8 @@
 
     python -m bench.few_queries [--only NAME ...] [--json PATH] [--markdown PATH]
 
-Float32, random weights, thread CPU time, interleaved pairs, medians. `without` is graphopt without `sum-product`.
+Float32, random weights, thread CPU time, interleaved pairs, medians. `without` is graphopt without
+`sum-product`.
 """
 
 import argparse
@@ -52,7 +53,10 @@ class QFormer(nn.Module):
     def __init__(self, implementation: str = "eager") -> None:
         super().__init__()
         config = tf.Blip2QFormerConfig(
-            hidden_size=WIDTH, num_attention_heads=HEADS, encoder_hidden_size=1408, cross_attention_frequency=1
+            hidden_size=WIDTH,
+            num_attention_heads=HEADS,
+            encoder_hidden_size=1408,
+            cross_attention_frequency=1,
         )
         config._attn_implementation = implementation
         self.layer = Blip2QFormerLayer(config, 0)
@@ -189,8 +193,8 @@ def markdown(rows: list[dict[str, Any]]) -> str:
     lines = [
         "# Few queries against many keys",
         "",
-        f"Float32, one thread, no_grad, random weights, torch {torch.__version__}; thread CPU time, medians of"
-        " ratios within interleaved pairs. `python -m bench.few_queries`",
+        f"Float32, one thread, no_grad, random weights, torch {torch.__version__}; thread CPU time, medians "
+        "of ratios within interleaved pairs. `python -m bench.few_queries`",
         "",
         "| model | eager, ms | graphopt, ms | eager ÷ graphopt | 95 % interval | without `sum-product` |",
         "|---|---|---|---|---|---|",

@@ -13,10 +13,13 @@ from graphopt.algebra.regions import Region
 from graphopt.algebra.rewriting import Rewritten
 from graphopt.algebra.spelling import NotSpelled
 from graphopt.analysis.partition import Partition
+from graphopt.analysis.substitution import Substitution
 from graphopt.builder import Builder
 from graphopt.draft import Draft
 from graphopt.errors import InvalidGraph
 from graphopt.ir.graph import Graph, Node, Value, replace_values
+from graphopt.ir.operands import shape_of
+from graphopt.ir.ops import Alias, lookup
 
 
 @dataclass(frozen=True)
@@ -117,11 +120,9 @@ def spelled(draft: Draft) -> Spelled:
         return Spelled(draft, draft)
     substitution, beside, sites = draft.substitution(), draft.beside(), list[Site]()
     for node in candidates:
-        written = any(map(substitution.memory.storage_written, node.results))
-        if written or substitution.against_gradients(node, node.results) is not None:
-            continue
         build = Builder(beside, like=node)
         try:
+            _check(node, substitution)
             values = spelled_out(node, build)
         except (NotSpelled, InvalidGraph) as error:
             draft.miss(node, f"is not spelled out: {error}")
@@ -130,6 +131,20 @@ def spelled(draft: Draft) -> Spelled:
         beside.replace(node, values, "", added=build.nodes)
     beside.finish()
     return Spelled(draft, beside, tuple(sites))
+
+
+def _check(node: Node, substitution: Substitution) -> None:
+    """Raises NotSpelled where a caller could tell."""
+    memory = substitution.memory
+    if any(map(memory.storage_written, node.results)):
+        raise NotSpelled("a result is written later")
+    reason = substitution.against_gradients(node, node.results)
+    if reason is not None:
+        raise NotSpelled(reason)
+    handed = (value for value in node.results if memory.storage_escapes(value))
+    if lookup(node.op).alias is Alias.FRESH and any(1 in shape_of(value) for value in handed):
+        # Along sizes of one, torch's shape functions tell of other strides than its kernels give.
+        raise NotSpelled("the caller gets it, and its strides are not known")
 
 
 def change(block: Block, spelled: Spelled, made: Sequence[Rewritten]) -> Change:

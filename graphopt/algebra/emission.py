@@ -8,6 +8,7 @@ from fractions import Fraction
 
 import torch
 
+from graphopt.algebra.digits import digits
 from graphopt.algebra.matrices import is_added, matrices
 from graphopt.algebra.pieces import Piece, Product, Read, Reduced, Total
 from graphopt.algebra.polynomial import Access, Factor, Index, Polynomial
@@ -182,7 +183,7 @@ class Emission:
         least, count = steps[-1][1], 1
         for index, step in reversed(steps):
             if step != least * count:
-                raise NotEmitted
+                return self._apart(value, dim, access)
             count *= index.size
         end = access.start + least * (count - 1) + 1
         if (access.start, end, least) != (0, size, 1):
@@ -190,6 +191,24 @@ class Emission:
         indices = [index for index, _ in steps]
         if len(indices) > 1:
             value = self._op("aten.unflatten.int", value, dim, [index.size for index in indices])
+        return value, indices
+
+    def _apart(self, value: Value, dim: int, access: Access) -> tuple[Value, list[Index]]:
+        """The same where indices leave gaps, as one part of each head does."""
+        found = digits(access, shape_of(value)[dim])
+        if found is None:
+            raise NotEmitted
+        value = self._op("aten.unflatten.int", value, dim, [digit.radix for digit in found])
+        indices = []
+        for digit in found:
+            if digit.index is None:
+                value = self._op("aten.select.int", value, dim, digit.first)
+                continue
+            end = digit.first + digit.index.size
+            if end - digit.first < digit.radix:
+                value = self._op("aten.slice.Tensor", value, dim, digit.first, end)
+            indices.append(digit.index)
+            dim += 1
         return value, indices
 
     def _product(self, a: Laid, b: Laid, out: Sequence[Index], by: Fraction, wanted: Sequence[Index]) -> Laid:
