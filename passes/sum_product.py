@@ -64,12 +64,15 @@ class SumProduct:
         beside = whole.draft
         dependence = beside.analysis(Dependence)
         fixed = _never if draft.gradients else dependence.is_fixed
-        blocks = whole.blocks(beside.analysis(Regions))
+        blocks = [*whole.blocks(beside.analysis(Regions))]
         narrow = [*filter(None, (_better(block, whole, fixed, 0.0) for block in blocks))]
+        known = {block.key for block in blocks}
         gains = [(better.names, better.gain) for better in narrow]
         wide = []
         seen = (region for region in beside.analysis(wide_regions) if len(region.nodes) <= MOST_NODES)
         for block in whole.blocks(seen):
+            if block.key in known:
+                continue
             names = frozenset(node.name for node in block.nodes)
             inside = sum(gain for members, gain in gains if members <= names)
             wide.append(_better(block, whole, fixed, inside))

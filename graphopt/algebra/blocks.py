@@ -90,6 +90,12 @@ class Block:
         )
         return tuple({node.name: node for node in every}.values())
 
+    @property
+    def key(self) -> tuple[frozenset[str], frozenset[str]]:
+        """Equal for blocks of the same nodes, of the same of which the results are needed."""
+        roots = frozenset(root.name for region in self.regions for root, _ in region.roots)
+        return frozenset(node.name for node in self.nodes), roots
+
 
 @dataclass(frozen=True)
 class Place:

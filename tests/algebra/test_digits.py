@@ -8,7 +8,7 @@ import torch
 from graphopt.algebra.digits import digits
 from graphopt.algebra.polynomial import Access, new_index
 
-I, J, K = new_index(3), new_index(5), new_index(2)
+ROW, COLUMN, PAIR = new_index(3), new_index(5), new_index(2)
 
 
 def shown(access: Access, size: int) -> list[int]:
@@ -22,12 +22,12 @@ def shown(access: Access, size: int) -> list[int]:
 @pytest.mark.parametrize(
     ("access", "size"),
     [
-        (Access(7, ((I, 12), (J, 1))), 36),
-        (Access(0, ((I, 12), (J, 2))), 36),
-        (Access(13, ((I, 12), (J, 2))), 60),
-        (Access(24, ((K, 12), (J, 1))), 48),
-        (Access(5, ((K, 30), (I, 10), (J, 1))), 60),
-        (Access(3, ((J, 4),)), 20),
+        (Access(7, ((ROW, 12), (COLUMN, 1))), 36),
+        (Access(0, ((ROW, 12), (COLUMN, 2))), 36),
+        (Access(13, ((ROW, 12), (COLUMN, 2))), 60),
+        (Access(24, ((PAIR, 12), (COLUMN, 1))), 48),
+        (Access(5, ((PAIR, 30), (ROW, 10), (COLUMN, 1))), 60),
+        (Access(3, ((COLUMN, 4),)), 20),
     ],
 )
 def test_the_digits_of_an_access_show_its_elements(access: Access, size: int) -> None:
@@ -42,10 +42,10 @@ def test_the_digits_of_an_access_show_its_elements(access: Access, size: int) ->
 @pytest.mark.parametrize(
     ("access", "size"),
     [
-        (Access(0, ((I, 12), (J, 1))), 35),  # no whole number of twelves
-        (Access(8, ((I, 12), (J, 1))), 36),  # 8 + 4 is the next twelve
-        (Access(12, ((I, 12), (J, 1))), 36),  # beyond the end
-        (Access(0, ((J, 4), (I, 3))), 60),
+        (Access(0, ((ROW, 12), (COLUMN, 1))), 35),  # no whole number of twelves
+        (Access(8, ((ROW, 12), (COLUMN, 1))), 36),  # 8 + 4 is the next twelve
+        (Access(12, ((ROW, 12), (COLUMN, 1))), 36),  # beyond the end
+        (Access(0, ((COLUMN, 4), (ROW, 3))), 60),
     ],
 )
 def test_what_overlaps_or_leaves_its_part_has_none(access: Access, size: int) -> None:
