@@ -57,7 +57,8 @@ class Prices:
         views = 2 * self._at("view")
         if batch == 1:
             return seconds + views + self._at("linear", rows, columns, inner)
-        return seconds + views + self._at("bmm", batch, rows, columns, inner)
+        # The way round that is emitted: few columns take several times as long as few rows.
+        return seconds + views + self._at("bmm", batch, *sorted((rows, columns)), inner)
 
     def total(self, numbers: Sequence[Fraction], number: Fraction, out: Iterable[Index]) -> float:
         """To add multiples of tensors, and a number."""

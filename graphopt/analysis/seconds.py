@@ -176,6 +176,9 @@ def _other(node: Node, tensors: list[Value], profile: Profile, sizes: Sizes) -> 
     else:
         size = (largest,)
     at = profile.tables[kind].at(*(max(one, 1) for one in size))
+    if node.op.startswith("aten._safe_softmax."):  # it looks for rows of −inf alone
+        tables, made = profile.tables, max(sizes.bytes(results[0]), 1)
+        at += tables["compare"].at(largest) + tables["scan"].at(largest) + tables["pointwise"].at(3 * made)
     return at * _ratio(profile, kind, tensors[0]), kind
 
 
