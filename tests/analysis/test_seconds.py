@@ -157,3 +157,9 @@ def test_seconds_by_node_are_those_of_the_graph() -> None:
     by_node = seconds_by_node(graph, PROFILE)
     assert list(by_node) == [node.name for node in graph.nodes]
     assert sum(by_node.values()) == graph_seconds(graph, PROFILE)
+
+
+def test_a_softmax_that_looks_for_empty_rows_takes_more_than_one_that_does_not() -> None:
+    x = "x: f32[64, 2000]"
+    safe = seconds(x, "%r: f32[64, 2000] = aten._safe_softmax.default(%x, -1)")
+    assert safe > 2 * seconds(x, "%r: f32[64, 2000] = aten.softmax.int(%x, -1)")

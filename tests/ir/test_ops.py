@@ -45,6 +45,9 @@ def test_a_node_does(line: str, effect: Effect) -> None:
         ("aten.dropout.default(%x, 0.5)", Effect.RANDOM),
         ("aten.rrelu.default(%x)", Effect.NONE),
         ("aten.rrelu.default(%x, 0.1, 0.3, True)", Effect.RANDOM),
+        ("aten.scaled_dot_product_attention.default(%x, %x, %x)", Effect.NONE),
+        ("aten.scaled_dot_product_attention.default(%x, %x, %x, dropout_p=0.0)", Effect.NONE),
+        ("aten.scaled_dot_product_attention.default(%x, %x, %x, None, 0.1)", Effect.RANDOM),
     ],
 )
 def test_a_flag_that_is_off_makes_it_harmless(call: str, effect: Effect) -> None:

@@ -55,6 +55,7 @@ FOUND: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...], list[str
         lambda a, b, x: a @ b @ x, ((8, 128, 128), (8, 128, 128), (8, 128, 1)),
         ["select", "reshape", "permute", "bmm", "permute", "bmm", "reshape", "reshape"],
     ),
+    "a residual, added last": (lambda r, a, b, x: r + a @ b @ x, (V, M, M, V), ["mv", "mv", "add"]),
     "both of a product's readers": (lambda a, b, x, y: ((a @ b) @ x, (a @ b) @ y), (M, M, V, V), []),
 }  # fmt: skip
 
