@@ -32,7 +32,7 @@ def _convolution(o: Operands, is_transposed: bool = False) -> Polynomial:
     made = _batched(x, rank)
     groups = int(o.number("groups", 1))
     strides, apart = _each(o, "stride", rank, 1), _each(o, "dilation", rank, 1)
-    if is_transposed or o.given.get("transposed") == Lit(True):
+    if is_transposed:
         found = _transposed(o, made, weight, groups, list(zip(strides, apart, strict=True)))
     else:
         spans = [d * (k - 1) for d, k in zip(apart, weight.shape[2:], strict=True)]
@@ -210,7 +210,6 @@ def _patches(o: Operands) -> Polynomial:
 CONVOLUTIONS: dict[str, Reader] = {
     **{f"conv{rank}d": _convolution for rank in (1, 2, 3)},
     **{f"conv_transpose{rank}d": lambda o: _convolution(o, True) for rank in (1, 2, 3)},
-    "convolution": _convolution,
     **{f"avg_pool{rank}d": _mean_over_windows(rank) for rank in (1, 2, 3)},
     **{f"adaptive_avg_pool{rank}d": _mean_over_parts(rank) for rank in (1, 2, 3)},
     "_adaptive_avg_pool2d": _mean_over_parts(2),

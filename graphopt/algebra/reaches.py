@@ -1,7 +1,6 @@
-"""Accesses that reach out of a leaf, where it is zero, and indices that run through it together.
+"""Accesses that reach out of a leaf, where it is zero.
 
 Σ_k w[k] · x[k − 1]  =  Σ_j w[j + 1] · x[j]          j: one less than k
-Σ_p Σ_k x[2 p + k]   =  Σ_i x[i]                     k: 2
 """
 
 from collections.abc import Iterator, Set

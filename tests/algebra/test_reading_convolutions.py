@@ -79,12 +79,6 @@ PROGRAMS: dict[str, tuple[Program, tuple[tuple[int, ...], ...]]] = {
     ),
     "with no zeros by name": (lambda x, w: F.conv1d(x, w, None, 2, "valid"), ((2, 2, 6), (2, 2, 3))),
     "a kernel as large as the image": (lambda x, w: F.conv2d(x, w), ((2, 3, 4, 5), (2, 3, 4, 5))),
-    "spelled in full": (
-        lambda x, w: torch.convolution(x, w, None, [2], [1], [1], False, [0], 1), ((2, 2, 5), (3, 2, 3))
-    ),
-    "spelled in full, transposed": (
-        lambda x, w: torch.convolution(x, w, None, [2], [1], [1], True, [1], 1), ((2, 2, 5), (2, 3, 3))
-    ),
     "of a transpose": (lambda x, w: F.conv1d(x.mT, w, padding=1), ((2, 5, 3), (2, 3, 3))),
     "of zeros at the sides": (lambda x, w: F.conv1d(F.pad(x, (2, 1)), w, padding=1), ((2, 2, 5), (2, 2, 3))),
     "of a 1 × 1 convolution": (
