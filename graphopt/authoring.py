@@ -7,10 +7,10 @@ from graphopt.affine.finding import AffineForms, Fold
 from graphopt.affine.forms import Applied, nodes_of, widest
 from graphopt.affine.maps import LinearMap
 from graphopt.algebra.blocks import Block, Change, Spelled, change, spelled
-from graphopt.algebra.emission import NotEmitted
 from graphopt.algebra.polynomial import NoPolynomial
 from graphopt.algebra.regions import Region, Regions, wide_regions
 from graphopt.algebra.rewriting import Rewritten, evaluation, rewritten, seconds_of
+from graphopt.algebra.showing import NotEmitted
 from graphopt.analysis.dependence import Dependence
 from graphopt.analysis.geometry import Geometry, Views
 from graphopt.analysis.gradients import differentiable

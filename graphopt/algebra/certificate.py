@@ -8,6 +8,7 @@ were there.
 
 import math
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,9 +28,15 @@ class Certificate:
     holds: bool
     bound: float
 
+    def with_(self, others: "Iterable[Certificate]") -> "Certificate":
+        """Of all of them."""
+        every = (self, *others)
+        return Certificate(all(one.holds for one in every), sum(one.bound for one in every))
 
-def certificate(p: Polynomial, q: Polynomial, *, seed: int = 1) -> Certificate:
-    """Compares two polynomials, in each of several fields. Raises NoPolynomial where their dimensions do not
+
+def certificate(p: Polynomial, q: Polynomial, *, seed: int = 1, whole: bool = False) -> Certificate:
+    """Compares two polynomials, in each of several fields; `whole`: along the whole of the indices that are
+    summed over, so that sums of parts are the sum of all. Raises NoPolynomial where their dimensions do not
     fit, or they are too large to look at."""
     if equalities(p) or equalities(q):
         raise NoPolynomial  # indices run over a part of their range only
@@ -42,6 +49,9 @@ def certificate(p: Polynomial, q: Polynomial, *, seed: int = 1) -> Certificate:
     for term in terms:
         for size, count in Counter(index.size for index in term.indices).items():
             runs[size] = max(runs.get(size, 2), count)
+        if whole:
+            free = {*mine.free}
+            runs.update((index.size, index.size) for index in term.indices if index not in free)
     order = sorted(mine.free)
     for point in range(len(PRIMES)):
         field = Field(2, seed + point, runs)

@@ -2,26 +2,33 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 import torch
 
-from graphopt.algebra.digits import digits
-from graphopt.algebra.matrices import is_added, matrices
+from graphopt.algebra.kernels import Kernel, kernel_of
+from graphopt.algebra.matrices import Matrices, is_added, matrices
 from graphopt.algebra.pieces import Piece, Product, Read, Reduced, Total
-from graphopt.algebra.polynomial import Access, Factor, Index, Polynomial
-from graphopt.algebra.pricing import LONGEST_COLUMN, LONGEST_DOT
+from graphopt.algebra.polynomial import Factor, Index, Polynomial
+from graphopt.algebra.polynomial import along as along_
+from graphopt.algebra.pricing import LONGEST_COLUMN, LONGEST_DOT, Prices, windows_of
+from graphopt.algebra.showing import (
+    Lemma,
+    NotEmitted,
+    along,
+    summed_by_parts,
+    summed_by_windows,
+)
+from graphopt.algebra.windows import Schedule, schedule
 from graphopt.builder import Builder, Operand
 from graphopt.draft import Draft
 from graphopt.ir.graph import Node, Value
-from graphopt.ir.operands import shape_of
+from graphopt.ir.operands import shape_of, type_of
 from graphopt.ir.types import TensorType
 
-
-class NotEmitted(Exception):
-    """Operators cannot say it, or not so that it lies in memory as it has to."""
+_ONE = Fraction(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +87,9 @@ class Emission:
         self._late = frozenset[str]()
         self.exact: dict[float, Fraction] = {}
         """What the literals of all nodes are rounded from."""
+        self._sources: dict[bytes, tuple[tuple[Index, ...], Factor]] = {}
+        self.lemmas: dict[str, Lemma] = {}
+        """By the names of their nodes' values."""
 
     def nodes(self, piece: Piece, p: Polynomial, like: Node) -> Made:
         """A value in the place of a node's result, which is a polynomial that the piece evaluates. Raises
@@ -151,7 +161,12 @@ class Emission:
             case Read(factor):
                 laid = self._read(factor)
             case Product(by, first, second):
-                laid = self._product(self._laid(first), self._laid(second), piece.indices, by, wanted)
+                laid = self._convolved(piece, Fraction(1)) or self._product(
+                    self._laid(first), self._laid(second), piece.indices, by, wanted
+                )
+            case Reduced(by, Piece(how=Read(factor))) if schedule(factor, {*piece.indices}):
+                laid = self._summed(self._read(self._source(piece)), piece.indices)
+                laid = self._scaled(laid, by)
             case Reduced(by, of):
                 laid = self._scaled(self._summed(self._laid(of, wanted), piece.indices), by)
             case Total(parts, number):
@@ -162,8 +177,13 @@ class Emission:
     def _read(self, factor: Factor) -> Laid:
         """A leaf's elements, by views of it."""
         value, dims, order = factor.leaf, 0, list[Index]()
-        for access in factor.accesses:
-            value, indices = self._along(value, dims, access)
+        single = [i for i, size in enumerate(factor.sizes) if size == 1 and not factor.accesses[i].steps]
+        if len(single) > 1:
+            value = self._op("aten.squeeze.dims", value, single)
+        for place, access in enumerate(factor.accesses):
+            if len(single) > 1 and place in single:
+                continue
+            value, indices = along(self._op, value, dims, access)
             dims += len(indices)
             order += indices
         while len(set(order)) < len(order):
@@ -174,42 +194,99 @@ class Emission:
             order = [index for i, index in enumerate(order) if i not in (first, second)] + [twice]
         return Laid(value, tuple(order))
 
-    def _along(self, value: Value, dim: int, access: Access) -> tuple[Value, list[Index]]:
-        """One dimension of a leaf, as the dimensions of its indices."""
-        size = shape_of(value)[dim]
-        steps = sorted(access.steps, key=lambda pair: -pair[1])
-        if not steps:
-            return self._op("aten.select.int", value, dim, access.start), []
-        least, count = steps[-1][1], 1
-        for index, step in reversed(steps):
-            if step != least * count:
-                return self._apart(value, dim, access)
-            count *= index.size
-        end = access.start + least * (count - 1) + 1
-        if (access.start, end, least) != (0, size, 1):
-            value = self._op("aten.slice.Tensor", value, dim, access.start, end, least)
-        indices = [index for index, _ in steps]
-        if len(indices) > 1:
-            value = self._op("aten.unflatten.int", value, dim, [index.size for index in indices])
-        return value, indices
-
-    def _apart(self, value: Value, dim: int, access: Access) -> tuple[Value, list[Index]]:
-        """The same where indices leave gaps, as one part of each head does."""
-        found = digits(access, shape_of(value)[dim])
-        if found is None:
-            raise NotEmitted
-        value = self._op("aten.unflatten.int", value, dim, [digit.radix for digit in found])
-        indices = []
-        for digit in found:
-            if digit.index is None:
-                value = self._op("aten.select.int", value, dim, digit.first)
+    def _partly_summed(self, factor: Factor, plan: Schedule, kept: Collection[Index]) -> Factor:
+        """A leaf's elements, summed as planned: elements of what is left of it."""
+        prices = Prices(self._draft.costs.profile, _itemsize(factor.leaf))
+        value, dims, axes = factor.leaf, 0, list[Index | int]()  # an index, or a dimension of the leaf
+        for dim, (access, later) in enumerate(zip(factor.accesses, plan.after, strict=True)):
+            if later is not None:
+                axes.append(dim)
+                dims += 1
                 continue
-            end = digit.first + digit.index.size
-            if end - digit.first < digit.radix:
-                value = self._op("aten.slice.Tensor", value, dim, digit.first, end)
-            indices.append(digit.index)
-            dim += 1
-        return value, indices
+            value, indices = along(self._op, value, dims, access)
+            dims += len(indices)
+            axes += indices
+        gone = [i for i, axis in enumerate(axes) if isinstance(axis, Index) and axis not in kept]
+        if gone:
+            value = self._op("aten.sum.dim_IntList", value, gone)
+            axes = [axis for i, axis in enumerate(axes) if i not in gone]
+        for stage in plan.stages:
+            at = axes.index(stage.dim)
+            parts = stage.sums.parts() if prices.is_by_parts(stage.sums, stage.rows) else None
+            source, before = value, len(self._build.nodes)
+            if parts is None:
+                value = summed_by_windows(self._op, value, at, stage.sums)
+            else:
+                value = summed_by_parts(self._op, value, at, parts)
+                lemma = Lemma(source, at, stage.sums, tuple(self._build.nodes[before:]))
+                self.lemmas.update((node.results[0].name, lemma) for node in lemma.nodes)
+        accesses = (along_(axis) if isinstance(axis, Index) else plan.after[axis] for axis in axes)
+        return Factor(value, tuple(access for access in accesses if access is not None))
+
+    def _convolved(self, piece: Piece, by: Fraction, rest: Laid | None = None) -> Laid | None:
+        """A multiple of a product under windows as a convolution, with something added; None where it is
+        none."""
+        how = piece.how
+        assert isinstance(how, Product)
+        for x, weight in ((how.first, how.second), (how.second, how.first)):
+            if not windows_of(x):
+                continue
+            kernel = kernel_of(self._source(x), weight.indices, piece.indices)
+            if kernel is None or not weight.indices:
+                continue
+            made = {*kernel.groups, *kernel.made}
+            if rest is not None and {*rest.order} != made:
+                return None
+            bias = None if rest is None else self._grouped(rest, [*kernel.groups, *kernel.made])
+            return self._by_kernel(kernel, self._scaled(self._laid(weight), by * how.coefficient), bias)
+        return None
+
+    def _source(self, piece: Piece) -> Factor:
+        """What elements under windows are of, or of the sums of which."""
+        match piece.how:
+            case Read(factor):
+                return factor
+            case Reduced(_, Piece(how=Read(factor))):
+                plan = schedule(factor, {*piece.indices})
+                assert plan is not None
+                if piece.key not in self._sources:
+                    self._sources[piece.key] = piece.indices, self._partly_summed(factor, plan, piece.indices)
+                indices, made = self._sources[piece.key]
+                return made.with_(
+                    {old: along_(new) for old, new in zip(indices, piece.indices, strict=True) if old != new}
+                )
+        raise NotEmitted
+
+    def _by_kernel(self, kernel: Kernel, weight: Laid, bias: Value | None = None) -> Laid:
+        value, dims, order = kernel.leaf, 0, list[Index]()
+        for access, spatial in kernel.dims:
+            if spatial is None:
+                value, indices = along(self._op, value, dims, access)
+                order += indices
+                dims += len(indices)
+                continue
+            value = spatial.shown(self._op, value, dims)
+            order.append(spatial.position)
+            dims += 1
+        positions = [spatial.position for spatial in kernel.spatial]
+        channels = [*kernel.groups, *kernel.channels]
+        x = self._permuted(value, order, [*kernel.batch, *channels, *positions])
+        pixels = shape_of(x)[len(kernel.batch) + len(channels) :]
+        x = self._row_major(self._reshaped(x, [size_of(kernel.batch), size_of(channels), *pixels]))
+        taps = [[spatial.tap] if spatial.tap is not None else [] for spatial in kernel.spatial]
+        w = self._row_major(self._grouped(weight, [*kernel.groups, *kernel.made], kernel.channels, *taps))
+        made = self._op(
+            f"aten.conv{len(kernel.spatial)}d.default",
+            x,
+            w,
+            bias,
+            [spatial.stride for spatial in kernel.spatial],
+            [spatial.pad for spatial in kernel.spatial],
+            [spatial.apart for spatial in kernel.spatial],
+            size_of(kernel.groups),
+        )
+        found = (*kernel.batch, *kernel.groups, *kernel.made, *positions)
+        return Laid(self._reshaped(made, [index.size for index in found]), found)
 
     def _product(self, a: Laid, b: Laid, out: Sequence[Index], by: Fraction, wanted: Sequence[Index]) -> Laid:
         a, b = self._alone_summed(a, b, out)
@@ -221,6 +298,9 @@ class Emission:
             return self._scaled(self._summed(self._elementwise(a, b, wanted), batch), by)
         if by_index.turned:
             a, b = b, a
+        spread = self._spread_matrix(a, b, by_index, wanted)
+        if spread is not None:
+            return self._scaled(spread, by)
         if batch:
             left, right = self._grouped(a, batch, rows, inner), self._grouped(b, batch, inner, columns)
             value = self._op("aten.bmm.default", left, right)
@@ -237,21 +317,64 @@ class Emission:
         order = by_index.order
         return self._scaled(Laid(self._reshaped(value, [i.size for i in order]), order), by)
 
+    def _spread_matrix(
+        self,
+        a: Laid,
+        b: Laid,
+        by_index: Matrices,
+        wanted: Sequence[Index],
+        rest: Laid | None = None,
+        by: Fraction = _ONE,
+    ) -> Laid | None:
+        """A matrix times each of the matrices that a tensor's rows come before and after the columns of, as a
+        1 × 1 convolution has them: rearranged nowhere. None where it is no such product."""
+        if by_index.batch or not (by_index.rows and by_index.columns and by_index.inner):
+            return None
+        if by_index.turned:
+            a, b = b, a
+        for x, matrix, mine, theirs in (
+            (a, b, by_index.rows, by_index.columns),
+            (b, a, by_index.columns, by_index.rows),
+        ):
+            places = [place for place, index in enumerate(x.order) if index not in mine]
+            before, after = x.order[: places[0]], x.order[places[-1] + 1 :]
+            inner = x.order[places[0] : places[-1] + 1]
+            order = (*before, *theirs, *after)
+            if before and after and {*inner} == {*by_index.inner} and order == tuple(wanted):
+                left = self._grouped(matrix, theirs, inner)
+                right = self._grouped(x, before, inner, after)
+                left = self._op("aten.expand.default", left, [shape_of(right)[0], -1, -1])
+                if rest is None:
+                    value = self._op("aten.bmm.default", left, right)
+                else:
+                    groups = ([i for i in group if i in rest.order] for group in (before, theirs, after))
+                    added = self._grouped(rest, *groups)
+                    alpha = {} if by == 1 else {"alpha": self._number(by, added)}
+                    value = self._op("aten.baddbmm.default", added, left, right, **alpha)
+                return Laid(self._reshaped(value, [i.size for i in order]), order)
+        return None
+
     def _alone_summed(self, a: Laid, b: Laid, out: Sequence[Index]) -> tuple[Laid, Laid]:
         """The factors of a product, summed over what is in one of them alone."""
         kept = set(out)
         a = self._summed(a, [i for i in a.order if i in kept or i in b.order])
         return a, self._summed(b, [i for i in b.order if i in kept or i in a.order])
 
-    def _added_to(self, rest: Laid, by: Fraction, how: Product, out: Sequence[Index]) -> Laid:
+    def _added_to(
+        self, rest: Laid, by: Fraction, how: Product, out: Sequence[Index], wanted: Sequence[Index]
+    ) -> Laid:
         """rest + by · a product of matrices or of vectors, as `is_added` allows."""
         a, b = self._alone_summed(self._laid(how.first), self._laid(how.second), out)
         by_index = matrices(a.order, b.order, out, rest.order)
+        spread = self._spread_matrix(a, b, by_index, wanted, rest, by * how.coefficient)
+        if spread is not None:
+            return spread
         if by_index.turned:
             a, b = b, a
         rows, columns, inner = by_index.rows, by_index.columns, by_index.inner
         groups = [group for group in (rows, columns) if group]
-        added = self._grouped(rest, *([i for i in group if i in rest.order] for group in groups))
+        theirs = [[i for i in group if i in rest.order] for group in groups]
+        added = self._grouped(rest, *(theirs if theirs[0] else theirs[1:]))
         coefficient = by * how.coefficient
         alpha = {} if coefficient == 1 else {"alpha": self._number(coefficient, added)}
         if len(groups) == 1:
@@ -289,14 +412,11 @@ class Emission:
     def _grouped(self, laid: Laid, *groups: Iterable[Index]) -> Value:
         """With one dimension for each group of indices."""
         parts = [list(group) for group in groups]
-        value = self._permuted(laid.value, laid.order, [i for part in parts for i in part])
-        sizes = []
-        for part in parts:
-            size = 1
-            for index in part:
-                size *= index.size
-            sizes.append(size)
-        return self._reshaped(value, sizes)
+        sizes = [*map(size_of, parts)]
+        wanted = [i for part in parts for i in part]
+        if len(parts) == 2 and [*parts[1], *parts[0]] == [*laid.order] != wanted:
+            return self._op("aten.t.default", self._reshaped(laid.value, sizes[::-1]))
+        return self._reshaped(self._permuted(laid.value, laid.order, wanted), sizes)
 
     def _elementwise(self, a: Laid, b: Laid, wanted: Sequence[Index]) -> Laid:
         order = _ordered((*a.order, *(i for i in b.order if i not in a.order)), wanted)
@@ -324,8 +444,16 @@ class Emission:
             rest = [*parts[:place], *parts[place + 1 :]]
             indices = tuple(dict.fromkeys(index for _, one in rest for index in one.indices))
             alone = part.key in self._once and part.key not in self._made
+            if alone and isinstance(part.how, Product) and any(map(windows_of, part.operands)):
+                if not rest or number or set(indices) - set(part.indices):
+                    continue
+                convolved = self._convolved(part, by, self._total(rest, number, indices, ()))
+                if convolved is not None:
+                    return convolved
+                continue
             if alone and isinstance(part.how, Product) and is_added(part.how, part.indices, indices):
-                return self._added_to(self._total(rest, number, indices, wanted), by, part.how, part.indices)
+                added = self._total(rest, number, indices, wanted)
+                return self._added_to(added, by, part.how, part.indices, wanted)
         return self._sum([(c, self._laid(part, wanted)) for c, part in parts], number, out, wanted)
 
     def _is_late(self, piece: Piece) -> bool:
@@ -396,15 +524,35 @@ class Emission:
             return self._op("aten.t.default", value)
         return self._op("aten.permute.default", value, places)
 
+    def _row_major(self, value: Value) -> Value:
+        """Laid out so that a convolution's result is, too: that of others follows no rule."""
+        kind = type_of(value)
+        pairs = zip(shape_of(value), kind.strides or (), strict=True)
+        steps = [int(step) for size, step in pairs if size > 1]
+        if kind.is_contiguous or steps == sorted(steps, reverse=True):
+            return value
+        return self._op("aten.clone.default", value, memory_format=torch.contiguous_format)
+
     def _reshaped(self, value: Value, sizes: Sequence[int]) -> Value:
         return value if shape_of(value) == tuple(sizes) else self._op("aten.reshape.default", value, [*sizes])
+
+
+def size_of(indices: Iterable[Index]) -> int:
+    """How many elements they run through."""
+    return math.prod(index.size for index in indices)
+
+
+def _itemsize(value: Value) -> int:
+    assert isinstance(value.type, TensorType)
+    return value.type.dtype.itemsize
 
 
 _VIEWS = frozenset(
     f"aten.{name}"
     for name in (
         "select.int", "slice.Tensor", "unflatten.int", "diagonal.default", "unsqueeze.default", "t.default",
-        "expand.default", "permute.default", "reshape.default",
+        "expand.default", "permute.default", "reshape.default", "unfold.default",
+        "squeeze.dims",
     )
 )  # fmt: skip
 

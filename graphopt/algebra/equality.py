@@ -8,7 +8,7 @@ Where j is summed over, as in a product, it is given by k, and the blocks multip
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from graphopt.algebra.polynomial import (
@@ -21,6 +21,7 @@ from graphopt.algebra.polynomial import (
     mixed,
     new_index,
 )
+from graphopt.algebra.reaches import narrowed
 from graphopt.ir.graph import Value
 
 
@@ -34,10 +35,12 @@ def equalities(p: Polynomial) -> frozenset[str]:
     return frozenset(f.leaf.name for term in p.terms for f in term.factors if isinstance(f, Equal))
 
 
-def placed(p: Polynomial, dim: int, start: int, size: int, value: Value) -> Polynomial:
-    """A polynomial in place of the elements from `start` along a dimension of a size; zeros elsewhere."""
+def placed(p: Polynomial, dim: int, start: int, size: int, value: Value, step: int = 1) -> Polynomial:
+    """A polynomial in place of every `step`-th element from `start` along a dimension of a size; zeros
+    elsewhere."""
     index = new_index(size)
     inner = mixed(p.dims[dim])
+    inner = Access(0, tuple((i, by * step) for i, by in inner.steps))
     factor = Equal(value, (along(index), Access(start + inner.start, inner.steps)))
     dims = (*p.dims[:dim], (index,), *p.dims[dim + 1 :])
     return Polynomial(dims, tuple(Term(term.coefficient, (*term.factors, factor)) for term in p.terms))
@@ -53,12 +56,13 @@ def on_diagonal(p: Polynomial, value: Value) -> Polynomial:
 
 
 def resolved(p: Polynomial) -> Polynomial:
-    """The same without the equalities that give an index which is summed over."""
-    if not equalities(p):
-        return p
+    """The same without the equalities that give an index which is summed over, and without what is zero."""
     free = frozenset(p.free)
-    terms = (_resolved(term, free) for term in p.terms)
-    return Polynomial(p.dims, tuple(term for term in terms if term is not None))
+    terms: Iterable[Term | None] = p.terms
+    if equalities(p):
+        terms = (_resolved(term, free) for term in p.terms)
+    found = (term and narrowed(term, free) for term in terms)
+    return Polynomial(p.dims, tuple(term for term in found if term is not None))
 
 
 def _resolved(term: Term, free: frozenset[Index]) -> Term | None:
@@ -71,28 +75,21 @@ def _resolved(term: Term, free: frozenset[Index]) -> Term | None:
         if one == other:
             repeats = math.prod(i.size for i in factor.indices - rest.indices - free)
             return _resolved(Term(rest.coefficient * repeats, rest.factors), free)
-        if _last(one) < other.start or _last(other) < one.start:
+        if one.highest < other.lowest or other.highest < one.lowest:
             return None
         for given, by in ((one, other), (other, one)):
-            index = _index(given, free)
-            inside = given.start <= by.start and _last(by) <= _last(given)
-            if index is not None and inside and all(index != i for i, _ in by.steps):
-                return _resolved(rest.with_({index: Access(by.start - given.start, by.steps)}), free)
+            match given.steps:
+                case ((index, step),) if index not in free and all(i != index for i, _ in by.steps):
+                    if any(way % step for _, way in by.steps):
+                        continue
+                    start, over = divmod(by.start - given.start, step)
+                    if over:
+                        return None  # it is always between two
+                    inside = given.lowest <= by.lowest and by.highest <= given.highest
+                    if inside:
+                        steps = tuple((i, way // step) for i, way in by.steps)
+                        return _resolved(rest.with_({index: Access(start, steps)}), free)
     return term
-
-
-def _index(access: Access, free: frozenset[Index]) -> Index | None:
-    """The index that is summed over and alone says where it is, step by step."""
-    match access.steps:
-        case ((index, 1),) if index not in free:
-            return index
-        case _:
-            return None
-
-
-def _last(access: Access) -> int:
-    """The highest number that it can be."""
-    return access.start + sum((index.size - 1) * step for index, step in access.steps)
 
 
 def filled(shape: Sequence[int], terms: tuple[Term, ...]) -> Polynomial:

@@ -1,7 +1,8 @@
 """Fingerprints: what tensors are at a random point of a finite field. Equal polynomials have equal ones.
 
 Elements of a leaf are drawn by where they lie, so that the same element is the same number however it is
-reached. Indices run over some of their range only, and over the same part everywhere; where something is
+reached; so are those at positions outside of it, for what is equal whatever they are is equal where they
+are 0. Indices run over some of their range only, and over the same part everywhere; where something is
 summed over such a part, each position has a weight, drawn by the index's whole size: else a sum over 100
 elements would look like one over 120.
 """
@@ -14,12 +15,16 @@ from typing import TypeAlias
 
 import numpy as np
 
-from graphopt.algebra.polynomial import Factor, Index
+from graphopt.algebra.polynomial import Access, Factor, Index
 
 PRIMES = 2**31 - 19, 2**31 - 61
 """Of different fields. In that of the prime 2³¹ − 1, a scale of 2³¹ would be 1."""
 MOST_BITS = 2048
 """Of a scale, numerator and denominator together: a product of some twenty numbers."""
+_LEAF, _OUTSIDE = 36, 48
+"""From which bit of a place on the leaf is told, and how many times its size outside of it the place is,
+along each of its last dimensions."""
+_SIDES, _DIMENSIONS = 8, 4
 Numbers: TypeAlias = "np.ndarray[tuple[int, ...], np.dtype[np.int64]]"
 
 
@@ -52,11 +57,16 @@ class Field:
         leaf = 1 + self._leaves.setdefault(factor.leaf.name, len(self._leaves))
         place = np.zeros([self.size(i) for i in order], dtype=np.uint64) + self._origin(leaf)
         weight = 1
-        shape = factor.leaf.type.shape  # type: ignore[union-attr]
-        for access, size in zip(reversed(factor.accesses), reversed(shape), strict=True):
-            place += np.uint64(weight * access.start)
+        dims = zip(reversed(factor.accesses), reversed(factor.sizes), strict=True)
+        for number, (access, size) in enumerate(dims):
+            position = np.full([1] * len(order), access.start, dtype=np.int64)
             for index, step in access.steps:
-                place += self._along(index, order) * np.uint64(weight * step)
+                position = position + self._along(index, order) * step
+            if access.lowest < 0 or access.highest >= size:
+                side = position // size % _SIDES * _SIDES**number
+                place = place + (side << _OUTSIDE).astype(np.uint64)
+                position = position % size
+            place = place + (position * weight).astype(np.uint64)
             weight *= size
         return self._drawn(place)
 
@@ -77,16 +87,14 @@ class Field:
 
     def _origin(self, leaf: int) -> np.uint64:
         """The first of the places of a leaf; those of the weights come before the first leaf's."""
-        return np.uint64(self._seed << 60 | leaf << 40)
+        return np.uint64(self._seed << 60 | leaf << _LEAF)
 
     def _drawn(self, place: np.ndarray[tuple[int, ...], np.dtype[np.uint64]]) -> Numbers:
         return (_mixed(place) % np.uint64(self.prime)).astype(np.int64)
 
-    def _along(
-        self, index: Index, order: Sequence[Index]
-    ) -> np.ndarray[tuple[int, ...], np.dtype[np.uint64]]:
+    def _along(self, index: Index, order: Sequence[Index]) -> Numbers:
         shape = [self.size(i) if i == index else 1 for i in order]
-        return np.arange(self.size(index), dtype=np.uint64).reshape(shape)
+        return np.arange(self.size(index), dtype=np.int64).reshape(shape)
 
 
 def _mixed(
@@ -109,6 +117,12 @@ def is_told(number: Fraction) -> bool:
     is 0."""
     product = number.numerator * number.denominator
     return product.bit_length() < MOST_BITS and (not product or math.gcd(product, math.prod(PRIMES)) == 1)
+
+
+def is_told_outside(access: Access, size: int, last: int) -> bool:
+    """Whether places outside of a leaf are told apart, along the `last` but one of its dimensions."""
+    far = _SIDES // 2
+    return last <= _DIMENSIONS and access.lowest >= -far * size and access.highest < far * size
 
 
 def contraction(

@@ -3,6 +3,7 @@
 Σ_a Σ_b A[i, 500 a + b] · x[500 a + b]  =  Σ_k A[i, k] · x[k]        a: 6, b: 500, k: 3000
 """
 
+from collections.abc import Set
 from dataclasses import replace
 from itertools import permutations
 
@@ -12,10 +13,11 @@ from graphopt.algebra.polynomial import Access, Index, Polynomial, Term, new_ind
 def joined(p: Polynomial) -> Polynomial:
     """The same polynomial, what is summed over along as few indices as say it."""
     free = frozenset(p.free)
-    return Polynomial(p.dims, tuple(_joined(term, free) for term in p.terms))
+    return Polynomial(p.dims, tuple(term_joined(term, free) for term in p.terms))
 
 
-def _joined(term: Term, free: frozenset[Index]) -> Term:
+def term_joined(term: Term, free: Set[Index]) -> Term:
+    """A term with as few indices as say it."""
     bound = sorted(term.indices - free)
     for outer, inner in permutations(bound, 2):
         if all(_moves(access, outer, inner) for factor in term.factors for access in factor.accesses):
@@ -26,7 +28,7 @@ def _joined(term: Term, free: frozenset[Index]) -> Term:
                 )
                 for factor in term.factors
             )
-            return _joined(Term(term.coefficient, tuple(factors)), free)
+            return term_joined(Term(term.coefficient, tuple(factors)), free)
     return term
 
 

@@ -24,6 +24,7 @@ from graphopt.algebra.polynomial import (
     plus,
     times,
 )
+from graphopt.algebra.reaches import extended
 from graphopt.algebra.views import rearranged
 from graphopt.ir.graph import Arg, Value
 from graphopt.ir.graph import Sequence as Items
@@ -270,6 +271,12 @@ def _block_diag(o: Operands) -> Polynomial:
     return _joined(parts, [0, 1], o)
 
 
+def _flipped(o: Operands) -> Polynomial:
+    p = o.tensor("self")
+    indices = [index for dim in o.integers("dims") for index in p.dims[dim]]
+    return p.with_({i: Access(i.size - 1, ((i, -1),)) for i in indices}, p.dims)
+
+
 def _padded(o: Operands) -> Polynomial:
     p, pads = o.tensor("self"), o.integers("pad")
     if o.given.get("mode", Lit("constant")) != Lit("constant") or any(pad < 0 for pad in pads):
@@ -279,7 +286,10 @@ def _padded(o: Operands) -> Polynomial:
     for place, (before, after) in enumerate(zip(pads[::2], pads[1::2], strict=True)):
         if before or after:
             dim = len(p.dims) - 1 - place
-            p = placed(p, dim, before, before + p.shape[dim] + after, o.result)
+            try:
+                p = extended(p, dim, before, after)
+            except NoPolynomial:
+                p = placed(p, dim, before, before + p.shape[dim] + after, o.result)
     return p
 
 
@@ -329,5 +339,6 @@ READERS: dict[str, Reader] = {
     "stack": _stack,
     "block_diag": _block_diag,
     **dict.fromkeys(("pad", "constant_pad_nd"), _padded),
+    "flip": _flipped,
 }
 """By the operator's name, whatever the overload: an operand of another kind is none."""

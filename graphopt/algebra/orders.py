@@ -6,9 +6,10 @@ from fractions import Fraction
 from functools import cached_property
 from typing import TypeAlias
 
-from graphopt.algebra.pieces import Piece, Pieces
+from graphopt.algebra.pieces import Piece, Pieces, Read
 from graphopt.algebra.polynomial import Index
 from graphopt.algebra.pricing import Prices
+from graphopt.algebra.windows import is_windowed
 
 MOST_TRIES = 20_000
 """Pairs of partial products that are looked at by their sizes; beyond, the cheapest next product is taken."""
@@ -66,7 +67,7 @@ class Orders:
     def product(self, operands: Sequence[Plan], out: Iterable[Index], by: Fraction) -> Plan:
         """by · Σ Π operands over the indices that are not in `out`."""
         kept = frozenset(out)
-        parts = self._connected(operands, kept)
+        parts = self._connected(self._shrunk(operands, kept), kept)
         while len(parts) > 1:  # nothing in common: numbers and vectors first
             parts.sort(key=lambda plan: -plan.piece.elements)
             last, other = parts.pop(), parts.pop()
@@ -79,6 +80,19 @@ class Orders:
     def _finished(self, plan: Plan, kept: frozenset[Index], by: Fraction) -> Plan:
         piece = self._pieces.reduced(plan.piece, kept, by)
         return plan.with_(piece, self.cost(piece))
+
+    def _shrunk(self, operands: Sequence[Plan], kept: frozenset[Index]) -> list[Plan]:
+        """With elements of windows that overlap summed before anything else, over what is in no other
+        operand: they are the leaf's, many times."""
+        found = [*operands]
+        for place, plan in enumerate(operands):
+            match plan.piece.how:
+                case Read(factor) if is_windowed(factor):
+                    others = (one.piece.indices for i, one in enumerate(operands) if i != place)
+                    needed = kept.union(*others)
+                    if not needed.issuperset(plan.piece.indices):
+                        found[place] = self._finished(plan, needed, Fraction(1))
+        return found
 
     def _connected(self, operands: Sequence[Plan], kept: frozenset[Index]) -> list[Plan]:
         """One plan for each group of operands that have indices in common, directly or not."""

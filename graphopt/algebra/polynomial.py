@@ -7,7 +7,7 @@ of others has several indices, the last of which moves fastest; one of size 1 ha
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import count
@@ -45,6 +45,16 @@ class Access:
     start: int = 0
     steps: tuple[tuple[Index, int], ...] = ()
 
+    @property
+    def lowest(self) -> int:
+        """The lowest position that it can be."""
+        return self.start + sum((index.size - 1) * step for index, step in self.steps if step < 0)
+
+    @property
+    def highest(self) -> int:
+        """The highest position that it can be."""
+        return self.start + sum((index.size - 1) * step for index, step in self.steps if step > 0)
+
     def with_(self, known: "Mapping[Index, Access]") -> "Access":
         """The position where indices are given by others."""
         if not any(index in known for index, _ in self.steps):
@@ -65,7 +75,8 @@ def along(index: Index) -> Access:
 
 @dataclass(frozen=True, slots=True)
 class Factor:
-    """An element of a leaf: a value of the graph, at a position along each of its dimensions."""
+    """An element of a leaf: a value of the graph, at a position along each of its dimensions; 0 where a
+    position is not in the leaf."""
 
     leaf: Value
     accesses: tuple[Access, ...]
@@ -74,6 +85,12 @@ class Factor:
     def indices(self) -> frozenset[Index]:
         """The indices that it depends on."""
         return frozenset(index for access in self.accesses for index, _ in access.steps)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Those of the leaf."""
+        shape: Sequence[int] = self.leaf.type.shape  # type: ignore[union-attr]
+        return tuple(shape)
 
     def with_(self, known: Mapping[Index, Access]) -> "Factor":
         """The element where indices are given by others."""

@@ -5,8 +5,11 @@ from collections.abc import Iterable, Sequence
 from fractions import Fraction
 
 from graphopt.algebra.pieces import Piece, Product, Read, Reduced, Total
-from graphopt.algebra.polynomial import Index
+from graphopt.algebra.polynomial import Access, Index
+from graphopt.algebra.windows import Schedule, Stage, Sums, is_window, schedule
+from graphopt.analysis.contractions import Product as Contraction
 from graphopt.analysis.keeping import price
+from graphopt.analysis.seconds import convolution_seconds
 from graphopt.profile import Profile
 
 LONGEST_DOT, LONGEST_COLUMN = 4096, 2048
@@ -28,8 +31,14 @@ class Prices:
                 return 0.0
             case _ if piece.fixed:
                 return self.held(piece.indices)
+            case Product(_, a, b) if windows := windows_of(a):
+                return self.convolution(a.indices, b.indices, piece.indices, windows)
+            case Product(_, b, a) if windows := windows_of(a):
+                return self.convolution(a.indices, b.indices, piece.indices, windows)
             case Product(_, a, b):
                 return self.product(a.indices, b.indices, piece.indices)
+            case Reduced(_, Piece(how=Read(factor))) if plan := schedule(factor, {*piece.indices}):
+                return self.windows(plan)
             case Reduced(_, of):
                 rows = piece.elements
                 return self._at("reduce", rows, max(of.elements // rows, 1))
@@ -60,6 +69,46 @@ class Prices:
         # The way round that is emitted: few columns take several times as long as few rows.
         return seconds + views + self._at("bmm", batch, *sorted((rows, columns)), inner)
 
+    def convolution(
+        self, a: Iterable[Index], b: Iterable[Index], out: Iterable[Index], windows: Sequence[Access]
+    ) -> float:
+        """To multiply elements under windows, over indices a, with a tensor over indices b."""
+        left, right, kept = set(a), set(b), set(out)
+        pixels, made = _size(left - right), _size((right - left) & kept)
+        inner, batch = _size((left & right) - kept), _size(left & right & kept)
+        taps = {index for access in windows for index, _ in access.steps} & (right - kept)
+        return convolution_seconds(Contraction(batch, pixels, made, inner), _size(taps), self._tables)
+
+    def windows(self, plan: Schedule) -> float:
+        """To sum over windows."""
+        seconds = 0.0
+        if plan.elements > plan.left:
+            seconds = self._at("reduce", plan.left, plan.elements // plan.left)
+        return seconds + sum(min(self._by_parts(one), self._by_windows(one)) for one in plan.stages)
+
+    def is_by_parts(self, sums: Sums, rows: int) -> bool:
+        """Whether sums over windows are rather put together of parts, than each made on its own."""
+        stage = Stage(0, sums, rows)
+        return self._by_parts(stage) < self._by_windows(stage)
+
+    def _by_parts(self, stage: Stage) -> float:
+        parts = stage.sums.parts()
+        if parts is None:
+            return math.inf
+        every = {part for one in parts for part in one}
+        together = {one[:end] for one in parts for end in range(2, len(one) + 1)}
+        seconds = sum(self._at("reduce", stage.rows, part.length) for part in every if part.length > 1)
+        seconds += len(together) * self._at("pointwise", 3 * stage.rows * self._itemsize)
+        return seconds + self._at("copy", 2 * len(parts) * stage.rows * self._itemsize)
+
+    def _by_windows(self, stage: Stage) -> float:
+        sums = stage.sums
+        seconds = self._at("reduce", stage.rows * sums.count, sums.length)
+        if sums.start < 0 or sums.highest >= sums.size:
+            elements = (sums.highest + 1 - sums.start + sums.size) * stage.rows
+            seconds += self._at("pad", elements * self._itemsize)
+        return seconds
+
     def total(self, numbers: Sequence[Fraction], number: Fraction, out: Iterable[Index]) -> float:
         """To add multiples of tensors, and a number."""
         sums = len(numbers) - 1 + bool(number) + any(abs(c) != 1 for c in numbers)
@@ -74,6 +123,18 @@ class Prices:
         if key not in self._known:
             self._known[key] = self._tables[table].at(*sizes)
         return self._known[key]
+
+
+def windows_of(piece: Piece) -> Sequence[Access]:
+    """The windows that a piece shows of a leaf, or of the sums of one."""
+    match piece.how:
+        case Read(factor):
+            pairs = zip(factor.accesses, factor.sizes, strict=True)
+            return [access for access, size in pairs if is_window(access, size)]
+        case Reduced(_, Piece(how=Read(factor))):
+            plan = schedule(factor, {*piece.indices})
+            return plan.windows if plan is not None else ()
+    return ()
 
 
 def _size(indices: Iterable[Index]) -> int:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from graphopt.algebra.convolutions import CONVOLUTIONS
 from graphopt.algebra.equality import resolved
 from graphopt.algebra.fingerprint import is_told
 from graphopt.algebra.operators import READERS, Known, Operands
@@ -22,6 +23,7 @@ from graphopt.ir.operands import operands_of, tensor_of
 from graphopt.ir.ops import Alias, Effect, effect_of, lookup
 from graphopt.ir.resolve import called
 
+_READERS = READERS | CONVOLUTIONS
 _AS_WRITTEN: Mapping[float, Fraction] = {}
 
 
@@ -50,7 +52,7 @@ def _polynomial(node: Node, known: Known, exact: Mapping[float, Fraction]) -> Po
     if copied is not None:
         return copied
     namespace, _, name = node.op.partition(".")
-    reader = READERS.get(name.partition(".")[0]) if namespace == "aten" else None
+    reader = _READERS.get(name.partition(".")[0]) if namespace == "aten" else None
     if reader is not None:
         return resolved(reader(operands))
     if lookup(node.op).alias is Alias.FRESH:

@@ -1,11 +1,13 @@
 """One region evaluated in another way: what it costs then, and the nodes that do it, each proven."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 from graphopt.algebra.certificate import Certificate, certificate
 from graphopt.algebra.emission import Emission, span_of
+from graphopt.algebra.equality import resolved
 from graphopt.algebra.fingerprint import Field
 from graphopt.algebra.pieces import Pieces
 from graphopt.algebra.polynomial import NoPolynomial, Polynomial, leaf
@@ -13,10 +15,12 @@ from graphopt.algebra.pricing import Prices
 from graphopt.algebra.reading import read
 from graphopt.algebra.regions import Region
 from graphopt.algebra.search import Plan, Search
+from graphopt.algebra.showing import Lemma
+from graphopt.algebra.views import rearranged
 from graphopt.analysis.keeping import price
 from graphopt.draft import Draft
 from graphopt.ir.graph import Node, Value
-from graphopt.ir.operands import tensor_of
+from graphopt.ir.operands import shape_of, tensor_of
 from graphopt.ir.types import TensorType
 
 _LONGEST = 3  # how far indices run in fingerprints that find what is equal; proofs look further
@@ -73,13 +77,40 @@ def rewritten(found: Evaluation, draft: Draft) -> tuple[Rewritten, ...]:
         return leaf(value, (int(size) for size in value.type.shape))
 
     made = []
+    lemmas: list[Certificate] = []
     for (root, p), plan in zip(found.region.roots, found.plans, strict=True):
         new = emission.nodes(plan.piece, p, root)
         for node in new.nodes:
-            if new.dense.name not in known:
-                known[node.results[0].name] = read(node, read_back, emission.exact)
-        made.append(Rewritten(root, new.value, new.nodes, certificate(p, read_back(new.dense))))
+            name = node.results[0].name
+            lemma = emission.lemmas.get(name)
+            if new.dense.name in known or (lemma is not None and node is not lemma.nodes[-1]):
+                continue
+            if lemma is not None:
+                lemmas.append(proven(lemma, emission.exact))
+                known[name] = lemma.applied(read_back(lemma.source))
+            else:
+                known[name] = read(node, read_back, emission.exact)
+        proof = certificate(p, read_back(new.dense)).with_(lemmas)
+        made.append(Rewritten(root, new.value, new.nodes, proof))
     return tuple(made)
+
+
+def proven(lemma: Lemma, exact: Mapping[float, Fraction]) -> Certificate:
+    """Whether the nodes of a lemma do what it says: each of its sums on its own, in full. Raises
+    NoPolynomial."""
+    source = lemma.source
+    known = {source.name: leaf(source, shape_of(source))}
+    for node in lemma.nodes:
+        known[node.results[0].name] = read(node, lambda value: known[value.name], exact)
+    wanted, found = lemma.applied(known[source.name]), known[lemma.nodes[-1].results[0].name]
+    proofs = []
+    for number in range(lemma.sums.count):
+        one, other = (
+            resolved(rearranged(p, lambda operand: operand.select(lemma.dim, number)))  # noqa: B023
+            for p in (wanted, found)
+        )
+        proofs.append(certificate(one, other, whole=True))
+    return proofs[0].with_(proofs[1:])
 
 
 def seconds_of(nodes: Sequence[Node], draft: Draft, fixed: Callable[[Value], bool]) -> float:

@@ -5,7 +5,7 @@ nodes take one after the other.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from graphopt.analysis.contractions import Product, products
 from graphopt.analysis.cost import hands_on, viewable
@@ -15,7 +15,7 @@ from graphopt.ir.graph import Graph, Node, State, Value
 from graphopt.ir.literal import Lit
 from graphopt.ir.ops import ONEDNN_LINEAR, Effect, effect_of, lookup
 from graphopt.ir.types import TensorType
-from graphopt.profile import FRESH, Profile
+from graphopt.profile import FRESH, Profile, Table
 
 _ONES = Sizes()
 _NONE: frozenset[str] = frozenset()
@@ -102,7 +102,8 @@ def _contraction(node: Node, found: tuple[Product, ...], profile: Profile, sizes
         base = tables["attention"].at(one.batch, one.m, one.n) * _ratio(profile, "attention", first)
         return base * max((one.k + other.n) / 2, _HEAD / 4) / _HEAD, "attention"
     if "conv" in name:
-        base = _convolution(node, found[0], profile, sizes)
+        kernel = math.prod(sizes.shape(node.operands[1])[2:])
+        base = convolution_seconds(found[0], kernel, tables)
         return base * _ratio(profile, "convolution", first), "convolution"
     if name in ("lstm", "gru", "rnn_tanh", "rnn_relu"):
         return _recurrent(node, found, profile, sizes), "lstm"
@@ -128,9 +129,8 @@ def _folded(node: Node, profile: Profile, sizes: Sizes) -> float:
     return seconds
 
 
-def _convolution(node: Node, one: Product, profile: Profile, sizes: Sizes) -> float:
-    kernel = math.prod(sizes.shape(node.operands[1])[2:])
-    tables = profile.tables
+def convolution_seconds(one: Product, kernel: int, tables: Mapping[str, Table]) -> float:
+    """The seconds of a convolution in float32, with so many elements under its kernel."""
     if one.batch > 1 and one.n == 1 and one.k == kernel:
         return tables["depthwise"].at(max(one.batch * one.m * kernel / 9, 1))
     table = tables["pointwise_convolution" if kernel == 1 else "convolution"]

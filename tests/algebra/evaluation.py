@@ -25,7 +25,12 @@ def evaluated(p: Polynomial, values: Mapping[str, torch.Tensor]) -> torch.Tensor
             if isinstance(factor, Equal):
                 product = product * (places[0] == places[1])
             else:
-                product = product * values[factor.leaf.name].double()[tuple(places)]
+                value = values[factor.leaf.name].double()
+                inside = torch.ones([i.size for i in indices], dtype=torch.bool)
+                for place, size in zip(places, value.shape, strict=True):
+                    inside = inside & (place >= 0) & (place < size)
+                places = [place.clamp(0, size - 1) for place, size in zip(places, value.shape, strict=True)]
+                product = product * value[tuple(places)] * inside
         bound = tuple(range(len(p.free), len(indices)))
         total += (product.sum(bound) if bound else product) * float(Fraction(term.coefficient))
     return total.reshape(p.shape)

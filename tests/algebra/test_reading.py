@@ -183,7 +183,6 @@ UNREAD: dict[str, tuple[Callable[..., torch.Tensor], tuple[tuple[int, ...], ...]
     "padding with what is not zero": (lambda a: torch.nn.functional.pad(a, (1, 1), value=1.0), (A,)),
     "padding that repeats": (lambda a: torch.nn.functional.pad(a[None], (1, 1), mode="reflect")[0], (A,)),
     "padding that cuts": (lambda a: torch.nn.functional.pad(a, (-1, 1)), (A,)),
-    "what flips": (lambda a: a.flip(0), (A,)),
     "sizes that do not nest": (lambda a: a.reshape(4, 3), (A,)),
     "an empty tensor": (lambda a: a + 1, ((0, 3),)),
 }
