@@ -3,14 +3,15 @@
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
 
-from graphopt.algebra.equality import equalities
+from graphopt.algebra.equality import Equal, equalities
 from graphopt.algebra.families import united
 from graphopt.algebra.operators import Known
-from graphopt.algebra.polynomial import NoPolynomial, Polynomial, leaf
-from graphopt.algebra.reading import read
+from graphopt.algebra.polynomial import Factor, NoPolynomial, Polynomial, Term, leaf
+from graphopt.algebra.reading import read_all
 from graphopt.analysis.memory import Memory
 from graphopt.analysis.partition import Partition
 from graphopt.ir.graph import Graph, Node, Value
+from graphopt.ir.ops import Alias, lookup
 from graphopt.ir.types import TensorType
 
 
@@ -46,35 +47,43 @@ class Regions:
             opaque |= left
 
     def _visited(self, readable: Set[str], opaque: frozenset[str]) -> frozenset[str]:
-        """Reads what is readable, but for the nodes whose results are opaque. Gives back whose zeros and ones
-        are left in what is needed: no operator makes those."""
+        """Reads what is readable, but for opaque nodes. Gives back the nodes that are needed and cannot be
+        made otherwise: those whose zeros and ones are left, for no operator makes those; and those of which
+        some results are needed, and perhaps others not."""
         self._found: dict[str, Polynomial] = {}
-        self._parts: dict[str, tuple[Value, ...]] = {}
+        self._nodes: list[Node] = []
+        self._shown: set[str] = set()
         self._needed = set(self._graph.returned)
-        seen = [n for n in self._graph.nodes if n.name in readable and n.results[0].name not in opaque]
-        names = {node.name for node in seen}
+        names = readable - opaque
         for node in self._graph.nodes:
             if node.name not in names:
                 self._needed.update(value.name for value in node.operands)
-        for node in seen:
-            self._visit(node)
-        return frozenset[str]().union(
-            *(equalities(self._found[name]) for name in self._needed & {*self._found})
-        )
+        for node in self._graph.nodes:
+            if node.name in names:
+                self._visit(node)
+        made = {value.name: node for node in self._nodes for value in node.results}
+        left = set[str]()
+        for name in self._needed & made.keys():
+            left.update(made[value].name for value in equalities(self._found[name]))
+            if made[name].many and not self._is_shown(made[name]):
+                left.add(made[name].name)
+        return frozenset(left)
 
     def __iter__(self) -> Iterator[Region]:
-        """Regions where there may be a choice, in the order of their first nodes."""
+        """Regions where there may be a choice, in the order of their first nodes. What several nodes are
+        shown parts of is in none."""
         together = Partition()
-        read = [n for n in self._graph.nodes if n.results and n.results[0].name in self._found]
+        read = [node for node in self._nodes if not self._is_shared(node)]
+        made = {value.name: node.name for node in read for value in node.results}
         for node in read:
-            for value in self._parts[node.results[0].name]:
-                if value.name in self._found and value.name not in self._needed:
-                    together.unite(node.results[0].name, value.name)
+            for value in node.operands:
+                if value.name in made and value.name not in self._needed:
+                    together.unite(node.name, made[value.name])
         members: dict[str, list[Node]] = {}
         for node in read:
-            members.setdefault(together.find(node.results[0].name), []).append(node)
+            members.setdefault(together.find(node.name), []).append(node)
         for nodes in members.values():
-            needed = (node for node in nodes if node.results[0].name in self._needed)
+            needed = [n for n in nodes if n.results[0].name in self._needed and not n.many]
             roots = [(node, united(self._found[node.results[0].name])) for node in needed]
             if roots and (len(nodes) > 1 or any(len(t.factors) > 2 for _, p in roots for t in p.terms)):
                 yield Region(tuple(nodes), tuple(roots))
@@ -86,18 +95,31 @@ class Regions:
             found = self._read(node, self._as_it_is)
             self._needed.update(value.name for value in node.operands)
         assert found is not None
-        self._found[node.results[0].name] = found
-        self._parts[node.results[0].name] = node.operands
+        self._nodes.append(node)
+        for value, p in zip(node.results, found, strict=True):
+            self._found[value.name] = p
+            if lookup(node.op).alias is Alias.VIEW and _is_part(p):
+                self._shown.add(value.name)
+
+    def _is_shown(self, node: Node) -> bool:
+        """Whether it only shows parts of what is there: whoever reads them can take them from there."""
+        return all(value.name in self._shown for value in node.results)
+
+    def _is_shared(self, node: Node) -> bool:
+        readers = sum(len(self._graph.uses.get(value.name, ())) for value in node.results)
+        return self._is_shown(node) and (node.many or readers > 1)
 
     @staticmethod
-    def _read(node: Node, known: Known) -> Polynomial | None:
+    def _read(node: Node, known: Known) -> tuple[Polynomial, ...] | None:
         try:
-            return read(node, known)
+            return read_all(node, known)
         except NoPolynomial:
             return None
 
     def _through(self, value: Value) -> Polynomial:
         found = self._found.get(value.name)
+        if found is not None and value.name in self._shown:
+            return found
         if found is None or value.name in self._needed:
             return self._as_it_is(value)
         readers = len(self._graph.uses[value.name])
@@ -110,6 +132,15 @@ class Regions:
         if not isinstance(value.type, TensorType):
             raise NoPolynomial
         return leaf(value, (int(size) for size in value.type.shape))
+
+
+def _is_part(p: Polynomial) -> bool:
+    """Whether it is elements of one leaf, each as it is."""
+    match p.terms:
+        case (Term(1, (Factor() as factor,)),):
+            return not isinstance(factor, Equal)
+        case _:
+            return False
 
 
 def _is_small(p: Polynomial) -> bool:
