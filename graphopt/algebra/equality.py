@@ -53,12 +53,28 @@ def on_diagonal(p: Polynomial, value: Value) -> Polynomial:
 
 
 def resolved(p: Polynomial) -> Polynomial:
-    """The same without the equalities that give an index which is summed over."""
+    """The same without the equalities that give an index which is summed over, or that give all of a
+    dimension by several."""
     if not equalities(p):
         return p
     free = frozenset(p.free)
-    terms = (_resolved(term, free) for term in p.terms)
-    return Polynomial(p.dims, tuple(term for term in terms if term is not None))
+    terms = tuple(filter(None, (_resolved(term, free) for term in p.terms)))
+    for factor in (f for term in terms for f in term.factors if isinstance(f, Equal)):
+        for whole, by in (factor.accesses, factor.accesses[::-1]):
+            parts = [index for index, _ in sorted(by.steps, key=lambda pair: -pair[1])]
+            match whole.steps:
+                case ((index, 1),) if index in free and index.size > 1 and len(parts) > 1:
+                    if free.isdisjoint(parts) and by == Access(whole.start, mixed(parts).steps):
+                        if math.prod(part.size for part in parts) == index.size:
+                            return resolved(_split(Polynomial(p.dims, terms), index, parts))
+    return Polynomial(p.dims, terms)
+
+
+def _split(p: Polynomial, index: Index, like: Sequence[Index]) -> Polynomial:
+    """The same with several indices of the sizes of others in the place of one."""
+    parts = tuple(new_index(one.size) for one in like)
+    dims = tuple(tuple(i for one in dim for i in (parts if one == index else (one,))) for dim in p.dims)
+    return p.with_({index: mixed(parts)}, dims)
 
 
 def _resolved(term: Term, free: frozenset[Index]) -> Term | None:
@@ -78,7 +94,19 @@ def _resolved(term: Term, free: frozenset[Index]) -> Term | None:
             inside = given.start <= by.start and _last(by) <= _last(given)
             if index is not None and inside and all(index != i for i, _ in by.steps):
                 return _resolved(rest.with_({index: Access(by.start - given.start, by.steps)}), free)
+        for step in sorted({step for access in (one, other) for _, step in access.steps if step > 1}):
+            low, high = zip(_digits(one, step), _digits(other, step), strict=True)
+            if max(map(_last, low)) < step:
+                equal = (Equal(factor.leaf, low), Equal(factor.leaf, high))
+                return _resolved(Term(rest.coefficient, (*rest.factors, *equal)), free)
     return term
+
+
+def _digits(access: Access, base: int) -> tuple[Access, Access]:
+    """Two accesses, of which the second counts times the base."""
+    high = tuple((index, step // base) for index, step in access.steps if step % base == 0)
+    low = tuple((index, step) for index, step in access.steps if step % base)
+    return Access(access.start % base, low), Access(access.start // base, high)
 
 
 def _index(access: Access, free: frozenset[Index]) -> Index | None:
