@@ -222,10 +222,12 @@ class Emission:
         a = self._summed(a, [i for i in a.order if i in kept or i in b.order])
         return a, self._summed(b, [i for i in b.order if i in kept or i in a.order])
 
-    def _added_to(self, rest: Laid, by: Fraction, how: Product, out: Sequence[Index]) -> Laid:
+    def _added_to(
+        self, rest: Laid, by: Fraction, how: Product, out: Sequence[Index], wanted: Sequence[Index]
+    ) -> Laid:
         """rest + by · a product of matrices or of vectors, as `is_added` allows."""
         a, b = self._alone_summed(self._laid(how.first), self._laid(how.second), out)
-        by_index = matrices(a.order, b.order, out, rest.order)
+        by_index = matrices(a.order, b.order, out, wanted)
         if by_index.turned:
             a, b = b, a
         rows, columns, inner = by_index.rows, by_index.columns, by_index.inner
@@ -284,7 +286,9 @@ class Emission:
             indices = tuple(dict.fromkeys(index for _, one in rest for index in one.indices))
             alone = part.key in self._once and part.key not in self._made
             if alone and isinstance(part.how, Product) and is_added(part.how, part.indices, indices):
-                return self._added_to(self._total(rest, number, indices, wanted), by, part.how, part.indices)
+                total = self._total(rest, number, indices, wanted)
+                order = wanted if {*part.indices} <= {*wanted} else total.order
+                return self._added_to(total, by, part.how, part.indices, order)
         return self._sum([(c, self._laid(part, wanted)) for c, part in parts], number, out, wanted)
 
     def _sum(

@@ -1,12 +1,12 @@
 """Sum-product regions of a graph: what hangs together by operators that are polynomials."""
 
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from graphopt.algebra.equality import Equal, equalities
 from graphopt.algebra.families import united
 from graphopt.algebra.operators import Known
-from graphopt.algebra.polynomial import Factor, NoPolynomial, Polynomial, Term, leaf
+from graphopt.algebra.polynomial import MAX_TERMS, Factor, NoPolynomial, Polynomial, Term, leaf
 from graphopt.algebra.reading import read_all
 from graphopt.analysis.memory import Memory
 from graphopt.analysis.partition import Partition
@@ -43,13 +43,19 @@ class Regions:
             if self._read(node, self._as_it_is) is not None and not memory.is_part(node)
         }
         opaque: frozenset[str] = frozenset()
-        while left := self._visited(readable, opaque):
+        self._bounded: frozenset[str] = frozenset()
+        while True:
+            left, long = self._visited(readable, opaque)
+            if not left and not long:
+                return
             opaque |= left
+            self._bounded |= long
 
-    def _visited(self, readable: Set[str], opaque: frozenset[str]) -> frozenset[str]:
+    def _visited(self, readable: Set[str], opaque: frozenset[str]) -> tuple[frozenset[str], frozenset[str]]:
         """Reads what is readable, but for opaque nodes. Gives back the nodes that are needed and cannot be
         made otherwise: those whose zeros and ones are left, for no operator makes those; and those of which
-        some results are needed, and perhaps others not."""
+        some results are needed, and perhaps others not. And those that have too many terms, of what is
+        needed and has."""
         self._found: dict[str, Polynomial] = {}
         self._nodes: list[Node] = []
         self._shown: set[str] = set()
@@ -67,7 +73,20 @@ class Regions:
             left.update(made[value].name for value in equalities(self._found[name]))
             if made[name].many and not self._is_shown(made[name]):
                 left.add(made[name].name)
-        return frozenset(left)
+        large = [name for name in self._needed & made.keys() if _is_large(united(self._found[name]))]
+        return frozenset(left), frozenset(self._growing(large, made))
+
+    def _growing(self, names: Sequence[str], made: Mapping[str, Node]) -> Iterator[str]:
+        """The nodes with too many terms that some values were read through."""
+        left, seen = [*names], set[str]()
+        while left:
+            name = left.pop()
+            if name in seen or not _is_large(self._found[name]):
+                continue
+            seen.add(name)
+            yield made[name].name
+            operands = (value.name for value in made[name].operands)
+            left += [one for one in operands if one in made and one not in self._needed]
 
     def __iter__(self) -> Iterator[Region]:
         """Regions where there may be a choice, in the order of their first nodes. What several nodes are
@@ -91,7 +110,7 @@ class Regions:
     def _visit(self, node: Node) -> None:
         """Reads a node; what it cannot see through is needed as it is."""
         found = self._read(node, self._through)
-        if found is None:
+        if found is None or (node.name in self._bounded and any(map(_is_large, found))):
             found = self._read(node, self._as_it_is)
             self._needed.update(value.name for value in node.operands)
         assert found is not None
@@ -145,6 +164,10 @@ def _is_part(p: Polynomial) -> bool:
 
 def _is_small(p: Polynomial) -> bool:
     return len(p.terms) <= MOST_TERMS and all(len(term.factors) <= MOST_FACTORS for term in p.terms)
+
+
+def _is_large(p: Polynomial) -> bool:
+    return len(p.terms) > MAX_TERMS
 
 
 def wide_regions(graph: Graph) -> Regions:
