@@ -3,15 +3,17 @@
 Schwartz and Zippel: two polynomials of degree d that differ agree at a random point of a field of p elements
 with a probability of at most d / p. Indices of one size run so far that all of a term may differ: matrices
 that are smaller obey laws that larger ones do not, and whatever stands at such a place shows which indices
-were there.
+were there. Of results that are put together of blocks, each block is compared by itself.
 """
 
 import math
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
+from graphopt.algebra.blocks import cut_of
 from graphopt.algebra.equality import equalities
 from graphopt.algebra.fingerprint import PRIMES, Field, Numbers, contraction, in_field
 from graphopt.algebra.polynomial import Factor, Index, NoPolynomial, Polynomial, aligned
@@ -30,9 +32,24 @@ class Certificate:
 def certificate(p: Polynomial, q: Polynomial, *, seed: int = 1) -> Certificate:
     """Compares two polynomials, in each of several fields. Raises NoPolynomial where their dimensions do not
     fit, or they are too large to look at."""
-    if equalities(p) or equalities(q):
-        raise NoPolynomial  # indices run over a part of their range only
     mine, theirs = aligned(p, q)
+    cut = cut_of(mine, theirs)
+    if cut is not None:
+        pairs = zip(cut.blocks(mine), cut.blocks(theirs), strict=True)
+        return _all(certificate(one, other, seed=seed) for one, other in pairs)
+    if equalities(mine) or equalities(theirs):
+        raise NoPolynomial  # indices run over a part of their range only
+    return _whole(mine, theirs, seed)
+
+
+def _all(found: Iterable[Certificate]) -> Certificate:
+    """Of a result that is put together of several."""
+    each = [*found]
+    return Certificate(all(one.holds for one in each), sum(one.bound for one in each))
+
+
+def _whole(mine: Polynomial, theirs: Polynomial, seed: int) -> Certificate:
+    """Of polynomials with the same free indices, which run over all of their range."""
     terms = (*mine.terms, *theirs.terms)
     # Sums over a part of an index's range have weights, which are drawn, too.
     degree = max((len(term.factors) + len(term.indices) for term in terms), default=0) or 1

@@ -9,12 +9,13 @@ from fractions import Fraction
 import torch
 
 from graphopt.algebra.matrices import is_added, matrices
-from graphopt.algebra.pieces import Piece, Product, Read, Reduced, Total
-from graphopt.algebra.polynomial import Access, Factor, Index, Polynomial
+from graphopt.algebra.pieces import Joined, Piece, Product, Read, Reduced, Total
+from graphopt.algebra.polynomial import Access, Dims, Factor, Index, Polynomial
 from graphopt.algebra.pricing import LONGEST_DOT
 from graphopt.builder import Builder, Operand
 from graphopt.draft import Draft
 from graphopt.ir.graph import Node, Value
+from graphopt.ir.graph import Sequence as Operands
 from graphopt.ir.operands import shape_of
 from graphopt.ir.types import TensorType
 
@@ -84,7 +85,7 @@ class Emission:
         NotEmitted."""
         kind = like.results[0].type
         assert isinstance(kind, TensorType)
-        self._build = Builder(self._draft, like)
+        self._build, self._kind = Builder(self._draft, like), kind
         dense = self._dense(piece, p, kind)
         value = self._relaid(dense, kind)
         return Made(value, dense, tuple(self._build.nodes))
@@ -94,13 +95,8 @@ class Emission:
         shape, slow = [int(size) for size in kind.shape], slowest_first(kind)
         wanted = [index for i in slow for index in p.dims[i]]
         laid = self._laid(piece, wanted)
-        value, order = laid.value, list(laid.order)
-        for index in p.free:
-            if index not in order:  # it is the same all along
-                value = self._op("aten.unsqueeze.default", value, len(order))
-                value = self._op("aten.expand.default", value, [*shape_of(value)[:-1], index.size])
-                order.append(index)
-        value = self._permuted(value, order, wanted)
+        laid = self._expanded(laid, p.free)
+        value = self._permuted(laid.value, laid.order, wanted)
         value = self._reshaped(value, [shape[i] for i in slow])
         assert isinstance(value.type, TensorType)
         if not value.type.is_contiguous or self._is_handed_on(value):
@@ -153,6 +149,8 @@ class Emission:
                 laid = self._scaled(self._summed(self._laid(of, wanted), piece.indices), by)
             case Total(parts, number):
                 laid = self._total(parts, number, piece.indices, wanted)
+            case Joined(index, blocks):
+                laid = self._joined(index, blocks, piece.indices, wanted)
         self._made[piece.key] = laid.value, tuple(piece.indices.index(index) for index in laid.order)
         return laid
 
@@ -269,6 +267,38 @@ class Emission:
         order = _ordered((*a.order, *(i for i in b.order if i not in a.order)), wanted)
         return Laid(self._op("aten.mul.Tensor", self._spread(a, order), self._spread(b, order)), order)
 
+    def _joined(
+        self,
+        along: Index,
+        parts: Sequence[tuple[Piece, Dims]],
+        indices: Sequence[Index],
+        wanted: Sequence[Index],
+    ) -> Laid:
+        order = _ordered(indices, wanted)
+        values = []
+        for part, dims in parts:
+            of = dict(zip(indices, dims, strict=True))
+            inner = [index for one in order for index in of[one]]
+            laid = self._expanded(self._laid(part, inner), inner)
+            values.append(self._grouped(laid, *(of[one] for one in order)))
+        joined = self._op("aten.cat.default", Operands("list", tuple(values)), order.index(along))
+        return Laid(joined, order)
+
+    def _expanded(self, laid: Laid, indices: Iterable[Index]) -> Laid:
+        """With all of some indices, along which it is the same where it had not them."""
+        value, order = laid.value, [*laid.order]
+        for index in indices:
+            if index not in order:
+                value = self._op("aten.unsqueeze.default", value, len(order))
+                value = self._op("aten.expand.default", value, [*shape_of(value)[:-1], index.size])
+                order.append(index)
+        return Laid(value, tuple(order))
+
+    def _filled(self, number: Fraction) -> Laid:
+        """One number."""
+        zero = self._op("aten.full.default", [], 0.0, dtype=self._kind.dtype, device=self._kind.device)
+        return Laid(self._op("aten.add.Scalar", zero, self._number(number, zero)) if number else zero, ())
+
     def _total(
         self,
         parts: Sequence[tuple[Fraction, Piece]],
@@ -277,7 +307,7 @@ class Emission:
         wanted: Sequence[Index],
     ) -> Laid:
         if not parts:
-            raise NotEmitted
+            return self._filled(number)
         for place in sorted(
             range(len(parts)), key=lambda i: parts[i][0] == 1
         ):  # what is scaled costs nothing

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 
-from graphopt.algebra.pieces import Piece, Product, Read, Reduced, Total
+from graphopt.algebra.pieces import Joined, Piece, Product, Read, Reduced, Total
 from graphopt.algebra.polynomial import Index
 from graphopt.analysis.keeping import price
 from graphopt.profile import Profile
@@ -35,6 +35,8 @@ class Prices:
                 return self._at("reduce", rows, max(of.elements // rows, 1))
             case Total(parts, number):
                 return self.total([c for c, _ in parts], number, piece.indices)
+            case Joined():
+                return self._at("copy", 2 * piece.elements * self._itemsize)
 
     def held(self, out: Iterable[Index]) -> float:
         """To hold a tensor over some indices that calls do not change."""

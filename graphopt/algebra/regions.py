@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
+from graphopt.algebra.blocks import is_whole_in_blocks
 from graphopt.algebra.equality import Equal, equalities
 from graphopt.algebra.families import united
 from graphopt.algebra.operators import Known
@@ -53,7 +54,7 @@ class Regions:
 
     def _visited(self, readable: Set[str], opaque: frozenset[str]) -> tuple[frozenset[str], frozenset[str]]:
         """Reads what is readable, but for opaque nodes. Gives back the nodes that are needed and cannot be
-        made otherwise: those whose zeros and ones are left, for no operator makes those; and those of which
+        made otherwise: those whose zeros and ones are left within blocks, for no operator makes those; and those of which
         some results are needed, and perhaps others not. And those that have too many terms, of what is
         needed and has."""
         self._found: dict[str, Polynomial] = {}
@@ -70,7 +71,8 @@ class Regions:
         made = {value.name: node for node in self._nodes for value in node.results}
         left = set[str]()
         for name in self._needed & made.keys():
-            left.update(made[value].name for value in equalities(self._found[name]))
+            if not is_whole_in_blocks(self._found[name]):
+                left.update(made[value].name for value in equalities(self._found[name]))
             if made[name].many and not self._is_shown(made[name]):
                 left.add(made[name].name)
         large = [name for name in self._needed & made.keys() if _is_large(united(self._found[name]))]
@@ -104,7 +106,7 @@ class Regions:
         for nodes in members.values():
             needed = [n for n in nodes if n.results[0].name in self._needed and not n.many]
             roots = [(node, united(self._found[node.results[0].name])) for node in needed]
-            if roots and (len(nodes) > 1 or any(len(t.factors) > 2 for _, p in roots for t in p.terms)):
+            if roots and (len(nodes) > 1 or any(_factors(t) > 2 for _, p in roots for t in p.terms)):
                 yield Region(tuple(nodes), tuple(roots))
 
     def _visit(self, node: Node) -> None:
@@ -160,6 +162,10 @@ def _is_part(p: Polynomial) -> bool:
             return not isinstance(factor, Equal)
         case _:
             return False
+
+
+def _factors(term: Term) -> int:
+    return sum(not isinstance(factor, Equal) for factor in term.factors)
 
 
 def _is_small(p: Polynomial) -> bool:
