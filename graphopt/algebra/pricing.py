@@ -7,6 +7,7 @@ from fractions import Fraction
 from graphopt.algebra.pieces import Joined, Piece, Product, Read, Reduced, Total
 from graphopt.algebra.polynomial import Index
 from graphopt.analysis.keeping import price
+from graphopt.analysis.seconds import NARROW
 from graphopt.profile import Profile
 
 LONGEST_DOT = 4096
@@ -57,6 +58,8 @@ class Prices:
             multiplied = self._at("pointwise", 3 * batch * inner * self._itemsize)
             return seconds + multiplied + self._at("reduce", batch, inner)
         views = 2 * self._at("view")
+        if min(rows, columns) <= NARROW:  # few rows are multiplied faster than few columns
+            rows, columns = sorted((rows, columns))
         if batch == 1:
             return seconds + views + self._at("linear", rows, columns, inner)
         return seconds + views + self._at("bmm", batch, rows, columns, inner)

@@ -11,6 +11,7 @@ from graphopt.algebra.polynomial import MAX_TERMS, Factor, NoPolynomial, Polynom
 from graphopt.algebra.reading import read_all
 from graphopt.analysis.memory import Memory
 from graphopt.analysis.partition import Partition
+from graphopt.analysis.seconds import is_narrow
 from graphopt.ir.graph import Graph, Node, Value
 from graphopt.ir.ops import Alias, lookup
 from graphopt.ir.types import TensorType
@@ -106,7 +107,8 @@ class Regions:
         for nodes in members.values():
             needed = [n for n in nodes if n.results[0].name in self._needed and not n.many]
             roots = [(node, united(self._found[node.results[0].name])) for node in needed]
-            if roots and (len(nodes) > 1 or any(_factors(t) > 2 for _, p in roots for t in p.terms)):
+            several = len(nodes) > 1 or any(_factors(t) > 2 for _, p in roots for t in p.terms)
+            if roots and (several or is_narrow(nodes[0])):
                 yield Region(tuple(nodes), tuple(roots))
 
     def _visit(self, node: Node) -> None:
