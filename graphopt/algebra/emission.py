@@ -9,6 +9,7 @@ from fractions import Fraction
 import torch
 
 from graphopt.algebra.matrices import is_added, matrices
+from graphopt.algebra.norms import is_norm
 from graphopt.algebra.pieces import Joined, Piece, Product, Read, Reduced, Total
 from graphopt.algebra.polynomial import Access, Dims, Factor, Index, Polynomial
 from graphopt.algebra.pricing import LONGEST_DOT
@@ -38,7 +39,7 @@ class Laid:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """`value` takes a node's place; it holds what `dense` does, whatever its strides."""
+    """`value` takes a node's place; it holds what `dense` does, whatever its strides, or its root for a norm."""
 
     value: Value
     dense: Value
@@ -91,7 +92,7 @@ class Emission:
         assert isinstance(kind, TensorType)
         self._build, self._kind = Builder(self._draft, like), kind
         dense = self._dense(piece, p, kind)
-        value = self._relaid(dense, kind)
+        value = self._relaid(self._root(dense) if is_norm(like) else dense, kind)
         return Made(value, dense, tuple(self._build.nodes))
 
     def _dense(self, piece: Piece, p: Polynomial, kind: TensorType) -> Value:
@@ -108,6 +109,10 @@ class Emission:
         if slow != sorted(slow):
             value = self._op("aten.permute.default", value, [slow.index(i) for i in range(len(shape))])
         return value
+
+    def _root(self, square: Value) -> Value:
+        """The root of a sum of squares, which is no less than zero but for rounding."""
+        return self._op("aten.sqrt.default", self._op("aten.clamp_min.default", square, 0.0))
 
     def _relaid(self, dense: Value, kind: TensorType) -> Value:
         """The same with the strides of a type, as of a part of larger memory."""

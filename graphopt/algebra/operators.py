@@ -118,7 +118,12 @@ def _power(
 
 def _sum(o: Operands) -> Polynomial:
     o.only("self", "dim", "keepdim")
-    p, dims = o.tensor("self"), o.integers("dim")
+    return summed(o.tensor("self"), o)
+
+
+def summed(p: Polynomial, o: Operands) -> Polynomial:
+    """The sum over the dimensions that are named, or all, which stay with size 1 where that is asked for."""
+    dims = o.integers("dim")
     rank = len(p.dims)
     gone = {dim % rank for dim in dims} if dims and rank else set(range(rank))
     found = p.summed(gone)
@@ -131,6 +136,16 @@ def _sum(o: Operands) -> Polynomial:
 def _mean(o: Operands) -> Polynomial:
     found = _sum(o)
     return found.scaled(Fraction(math.prod(found.shape), math.prod(o.tensor("self").shape)))
+
+
+def _squared_error(o: Operands) -> Polynomial:
+    error = plus(o.tensor("self"), o.tensor("target").scaled(Fraction(-1)))
+    squares, kind = times(error, error), o.number("reduction", 1)
+    if not kind:
+        return squares
+    return squares.summed(range(len(squares.dims))).scaled(
+        Fraction(1, math.prod(squares.shape)) if kind == 1 else Fraction(1)
+    )
 
 
 def _spelled(text: str, *names: str) -> Reader:
@@ -297,6 +312,7 @@ READERS: dict[str, Reader] = {
     "addcmul": _addcmul,
     "sum": _sum,
     "mean": _mean,
+    "mse_loss": _squared_error,
     "trace": _spelled("ii ", "self"),
     "mm": _spelled(_MM, "self", "mat2"),
     "bmm": _spelled("bik bkj bij", "self", "mat2"),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from graphopt.algebra.blocks import is_whole_in_blocks
 from graphopt.algebra.equality import Equal, equalities
 from graphopt.algebra.families import united
+from graphopt.algebra.norms import is_norm, square_of, with_squares
 from graphopt.algebra.operators import Known
 from graphopt.algebra.polynomial import MAX_TERMS, Factor, NoPolynomial, Polynomial, Term, leaf
 from graphopt.algebra.reading import read_all
@@ -20,7 +21,7 @@ from graphopt.ir.types import TensorType
 @dataclass(frozen=True)
 class Region:
     """Nodes in order, and the polynomials of those whose results are needed outside: `roots`, over what
-    comes from outside and over one another's results."""
+    comes from outside and over one another's results. Of a norm, it is that of its square."""
 
     nodes: tuple[Node, ...]
     roots: tuple[tuple[Node, Polynomial], ...]
@@ -39,10 +40,11 @@ class Regions:
         self._graph = graph
         self._wide = wide
         memory = graph.analysis(Memory)
+        self._squares: dict[str, Polynomial] = {}
         readable = {
             node.name
             for node in graph.nodes
-            if self._read(node, self._as_it_is) is not None and not memory.is_part(node)
+            if (is_norm(node) or self._read(node, self._as_it_is) is not None) and not memory.is_part(node)
         }
         opaque: frozenset[str] = frozenset()
         self._bounded: frozenset[str] = frozenset()
@@ -55,11 +57,12 @@ class Regions:
 
     def _visited(self, readable: Set[str], opaque: frozenset[str]) -> tuple[frozenset[str], frozenset[str]]:
         """Reads what is readable, but for opaque nodes. Gives back the nodes that are needed and cannot be
-        made otherwise: those whose zeros and ones are left within blocks, for no operator makes those; and those of which
-        some results are needed, and perhaps others not. And those that have too many terms, of what is
-        needed and has."""
+        made otherwise: those whose zeros and ones are left within blocks, for no operator makes those; those
+        of which some results are needed, and perhaps others not; and norms of sums. And those that have too
+        many terms, of what is needed and has."""
         self._found: dict[str, Polynomial] = {}
         self._nodes: list[Node] = []
+        self._squares = {}
         self._shown: set[str] = set()
         self._needed = set(self._graph.returned)
         names = readable - opaque
@@ -74,7 +77,9 @@ class Regions:
         for name in self._needed & made.keys():
             if not is_whole_in_blocks(self._found[name]):
                 left.update(made[value].name for value in equalities(self._found[name]))
-            if made[name].many and not self._is_shown(made[name]):
+            several = made[name].many and not self._is_shown(made[name])
+            # The root of a sum of which terms cancel is far off, or of less than zero.
+            if several or (name in self._squares and len(united(self._squares[name]).terms) > 1):
                 left.add(made[name].name)
         large = [name for name in self._needed & made.keys() if _is_large(united(self._found[name]))]
         return frozenset(left), frozenset(self._growing(large, made))
@@ -106,13 +111,16 @@ class Regions:
             members.setdefault(together.find(node.name), []).append(node)
         for nodes in members.values():
             needed = [n for n in nodes if n.results[0].name in self._needed and not n.many]
-            roots = [(node, united(self._found[node.results[0].name])) for node in needed]
+            roots = [(node, united(self._wanted(node.results[0].name))) for node in needed]
             several = len(nodes) > 1 or any(_factors(t) > 2 for _, p in roots for t in p.terms)
             if roots and (several or is_narrow(nodes[0])):
                 yield Region(tuple(nodes), tuple(roots))
 
     def _visit(self, node: Node) -> None:
         """Reads a node; what it cannot see through is needed as it is."""
+        if is_norm(node):
+            self._visit_norm(node)
+            return
         found = self._read(node, self._through)
         if found is None or (node.name in self._bounded and any(map(_is_large, found))):
             found = self._read(node, self._as_it_is)
@@ -121,8 +129,28 @@ class Regions:
         self._nodes.append(node)
         for value, p in zip(node.results, found, strict=True):
             self._found[value.name] = p
+            leaves = {factor.leaf.name for term in p.terms for factor in term.factors}
+            self._needed |= leaves & self._squares.keys()
             if lookup(node.op).alias is Alias.VIEW and _is_part(p):
                 self._shown.add(value.name)
+
+    def _visit_norm(self, node: Node) -> None:
+        """Reads the square of a norm; whoever reads the norm itself reads it as it is."""
+        (norm,) = node.results
+        try:
+            square = square_of(node, self._through)
+        except NoPolynomial:
+            self._needed.update(value.name for value in node.operands)
+            return
+        if equalities(square) or _is_large(square):
+            self._needed.update(value.name for value in node.operands)
+            return
+        self._nodes.append(node)
+        self._found[norm.name], self._squares[norm.name] = self._as_it_is(norm), square
+
+    def _wanted(self, name: str) -> Polynomial:
+        """What is evaluated for a value that is needed: of a norm, the square."""
+        return self._squares.get(name) or self._found[name]
 
     def _is_shown(self, node: Node) -> bool:
         """Whether it only shows parts of what is there: whoever reads them can take them from there."""
@@ -132,16 +160,15 @@ class Regions:
         readers = sum(len(self._graph.uses.get(value.name, ())) for value in node.results)
         return self._is_shown(node) and (node.many or readers > 1)
 
-    @staticmethod
-    def _read(node: Node, known: Known) -> tuple[Polynomial, ...] | None:
+    def _read(self, node: Node, known: Known) -> tuple[Polynomial, ...] | None:
         try:
-            return read_all(node, known)
+            return tuple(with_squares(p, self._squares) for p in read_all(node, known))
         except NoPolynomial:
             return None
 
     def _through(self, value: Value) -> Polynomial:
         found = self._found.get(value.name)
-        if found is not None and value.name in self._shown:
+        if found is not None and (value.name in self._shown or value.name in self._squares):
             return found
         if found is None or value.name in self._needed:
             return self._as_it_is(value)
