@@ -12,7 +12,7 @@ from graphopt.algebra.matrices import is_added, matrices
 from graphopt.algebra.norms import is_norm
 from graphopt.algebra.pieces import Joined, Piece, Product, Read, Reduced, Total
 from graphopt.algebra.polynomial import Access, Dims, Factor, Index, Polynomial
-from graphopt.algebra.pricing import LONGEST_DOT
+from graphopt.algebra.pricing import LONGEST_DOT, Prices
 from graphopt.builder import Builder, Operand
 from graphopt.draft import Draft
 from graphopt.ir.graph import Node, Value
@@ -91,6 +91,7 @@ class Emission:
         kind = like.results[0].type
         assert isinstance(kind, TensorType)
         self._build, self._kind = Builder(self._draft, like), kind
+        self._prices = Prices(self._draft.costs.profile, kind.dtype.itemsize)
         dense = self._dense(piece, p, kind)
         value = self._relaid(self._root(dense) if is_norm(like) else dense, kind)
         return Made(value, dense, tuple(self._build.nodes))
@@ -205,6 +206,9 @@ class Emission:
             return self._scaled(self._elementwise(a, b, wanted), by)
         if batch and not rows and not columns:  # bmm of single rows and columns is slower
             return self._scaled(self._summed(self._elementwise(a, b, wanted), batch), by)
+        spread = self._spread_over(a, b, out, wanted) if not batch else None
+        if spread is not None:
+            return self._scaled(spread, by)
         if by_index.turned:
             a, b = b, a
         if batch:
@@ -220,6 +224,31 @@ class Emission:
             value = self._dot(self._grouped(a, inner), self._grouped(b, inner))
         order = by_index.order
         return self._scaled(Laid(self._reshaped(value, [i.size for i in order]), order), by)
+
+    def _spread_over(self, a: Laid, b: Laid, out: Sequence[Index], wanted: Sequence[Index]) -> Laid | None:
+        """The product of a matrix with each of the matrices that a larger tensor holds as it lies, where that
+        takes less than to copy it for one product: Σₖ B[j, k] · X[i, k, l] for each i. None where not."""
+        for small, large in ((a, b), (b, a)):
+            rows = [i for i in small.order if i not in large.order]
+            inner = [i for i in large.order if i in small.order]
+            first = large.order.index(inner[0])
+            lead, trail = large.order[:first], large.order[first + len(inner) :]
+            assert isinstance(large.value.type, TensorType)
+            if not (lead and rows and trail and large.value.type.is_contiguous):
+                continue
+            if inner != [*large.order[first : first + len(inner)]]:
+                continue
+            order = (*lead, *rows, *trail)
+            copied = [large.order, order] if _ordered(order, wanted) == order else [large.order]
+            each = [math.prod(i.size for i in group) for group in (lead, rows, trail, inner)]
+            if not self._prices.is_better_spread(*each, copied):
+                continue
+            left = self._grouped(small, rows, inner)
+            left = self._op("aten.unsqueeze.default", left, 0)
+            left = self._op("aten.expand.default", left, [each[0], -1, -1])
+            value = self._op("aten.bmm.default", left, self._grouped(large, lead, inner, trail))
+            return Laid(self._reshaped(value, [i.size for i in order]), order)
+        return None
 
     def _alone_summed(self, a: Laid, b: Laid, out: Sequence[Index]) -> tuple[Laid, Laid]:
         """The factors of a product, summed over what is in one of them alone."""

@@ -69,6 +69,15 @@ class Prices:
         sums = len(numbers) - 1 + bool(number) + any(abs(c) != 1 for c in numbers)
         return sums * self._at("pointwise", 3 * _size(out) * self._itemsize)
 
+    def is_better_spread(
+        self, lead: int, rows: int, trail: int, inner: int, copied: Sequence[Iterable[Index]]
+    ) -> bool:
+        """Whether a matrix is better multiplied with each of many than with all of them at once, for which
+        tensors over some indices have to be copied."""
+        copies = sum(self._at("transpose", 2 * _size(one) * self._itemsize) for one in copied)
+        at_once = self._at("linear", rows, lead * trail, inner) + copies
+        return self._at("bmm", lead, rows, trail, inner) < at_once
+
     def relaid(self, elements: int, span: int) -> float:
         """To lay a result out as a part of larger memory that reaches over `span` elements."""
         return 0.0 if span == elements else self._at("pointwise", 4 * span * self._itemsize)
