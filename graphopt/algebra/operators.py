@@ -278,6 +278,32 @@ def _joined(parts: Sequence[Polynomial], dims: Sequence[int], o: Operands) -> Po
     return united(reduce(plus, parts))
 
 
+def _stacked(least: int, dim: int) -> Reader:
+    """Tensors of at least some dimensions one after the other, as vstack, hstack and dstack have them."""
+
+    def read(o: Operands) -> Polynomial:
+        return _joined([_at_least(p, least) for p in o.tensors("tensors")], [dim], o)
+
+    return read
+
+
+def _at_least(p: Polynomial, rank: int) -> Polynomial:
+    """With dimensions of size 1 as torch.atleast_1d, 2d and 3d put them."""
+    before = 1 if rank > 1 and len(p.dims) < 2 else 0
+    dims = ((),) * before + p.dims
+    return Polynomial(dims + ((),) * (rank - len(dims)), p.terms)
+
+
+def _hstack(o: Operands) -> Polynomial:
+    parts = [_at_least(p, 1) for p in o.tensors("tensors")]
+    return _joined(parts, [0 if len(parts[0].dims) == 1 else 1], o)
+
+
+def _column_stack(o: Operands) -> Polynomial:
+    parts = [Polynomial(p.dims + ((),) * (2 - len(p.dims)), p.terms) for p in o.tensors("tensors")]
+    return _joined(parts, [1], o)
+
+
 def _block_diag(o: Operands) -> Polynomial:
     parts = o.tensors("tensors")
     if any(len(p.dims) != 2 for p in parts):
@@ -343,6 +369,10 @@ READERS: dict[str, Reader] = {
     "diag": _diag,
     **dict.fromkeys(("cat", "concat", "concatenate"), _cat),
     "stack": _stack,
+    **dict.fromkeys(("vstack", "row_stack"), _stacked(2, 0)),
+    "hstack": _hstack,
+    "dstack": _stacked(3, 2),
+    "column_stack": _column_stack,
     "block_diag": _block_diag,
     **dict.fromkeys(("pad", "constant_pad_nd"), _padded),
 }

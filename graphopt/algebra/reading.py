@@ -16,9 +16,10 @@ from graphopt.algebra.polynomial import (
 from graphopt.algebra.views import parts_of, rearranged
 from graphopt.analysis.memory import reads_memory
 from graphopt.ir.graph import Node, Value
+from graphopt.ir.graph import Sequence as Items
 from graphopt.ir.laws import Form, is_number, kind_of, laws_of
 from graphopt.ir.literal import Lit
-from graphopt.ir.operands import operands_of, tensor_of
+from graphopt.ir.operands import operands_of, shape_of, tensor_of
 from graphopt.ir.ops import Alias, Effect, effect_of, lookup
 from graphopt.ir.resolve import called
 
@@ -93,7 +94,13 @@ def _shown(node: Node, known: Known) -> Polynomial:
 
 
 def _parts(node: Node, known: Known) -> tuple[Polynomial, ...]:
-    """What an operator that takes its only tensor apart makes of it."""
+    """What an operator that takes its only tensor apart makes of it, or one that spreads several."""
+    if node.op == "aten.broadcast_tensors.default":
+        shape = shape_of(node.results[0])
+        each = operands_of(node)["tensors"]
+        assert isinstance(each, Items)
+        values = [value for value in each.items if isinstance(value, Value)]
+        return tuple(resolved(rearranged(known(value), lambda t: t.expand(shape))) for value in values)
     p, run = _only(node, known)
     try:
         return tuple(map(resolved, parts_of(p, run)))
