@@ -20,7 +20,6 @@ from graphopt.ir.graph import Sequence as Operands
 from graphopt.ir.operands import shape_of
 from graphopt.ir.types import TensorType
 
-
 FEW_ROWS = 4
 """Which are no block of their own for a kernel."""
 
@@ -39,7 +38,7 @@ class Laid:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """`value` takes a node's place; it holds what `dense` does, whatever its strides, or its root for a norm."""
+    """`value` takes a node's place; it holds what `dense` does, whatever its strides; for a norm, the root."""
 
     value: Value
     dense: Value
@@ -240,12 +239,11 @@ class Emission:
                 continue
             order = (*lead, *rows, *trail)
             copied = [large.order, order] if _ordered(order, wanted) == order else [large.order]
-            each = [math.prod(i.size for i in group) for group in (lead, rows, trail, inner)]
-            if not self._prices.is_better_spread(*each, copied):
+            if not self._prices.is_better_spread(lead, rows, trail, inner, copied):
                 continue
             left = self._grouped(small, rows, inner)
             left = self._op("aten.unsqueeze.default", left, 0)
-            left = self._op("aten.expand.default", left, [each[0], -1, -1])
+            left = self._op("aten.expand.default", left, [math.prod(i.size for i in lead), -1, -1])
             value = self._op("aten.bmm.default", left, self._grouped(large, lead, inner, trail))
             return Laid(self._reshaped(value, [i.size for i in order]), order)
         return None

@@ -1,6 +1,6 @@
 """Euclidean norms: no polynomials, but their squares are.
 
-    ‖A B‖² = Σᵢⱼ Σₖₗ A[i, k] · B[k, j] · A[i, l] · B[l, j]
+‖A B‖² = Σᵢⱼ Σₖₗ A[i, k] · B[k, j] · A[i, l] · B[l, j]
 """
 
 from collections.abc import Iterator, Mapping
@@ -9,7 +9,7 @@ import torch
 
 from graphopt.algebra.operators import Known, Operands, summed
 from graphopt.algebra.polynomial import MAX_FACTORS, NoPolynomial, Polynomial, Term, times
-from graphopt.ir.graph import Node
+from graphopt.ir.graph import Arg, Node
 from graphopt.ir.graph import Sequence as Items
 from graphopt.ir.literal import Lit
 from graphopt.ir.operands import operands_of, tensor_of
@@ -45,10 +45,11 @@ def square_of(node: Node, known: Known) -> Polynomial:
     """The square of a norm. Raises NoPolynomial."""
     given = operands_of(node)
     of = next(name for name in ("self", "A", "x") if name in given)
-    own = {name: given[name] for name in ("dim", "keepdim") if name in given}
+    own: dict[str, Arg] = {name: given[name] for name in ("dim", "keepdim") if name in given}
     if node.op.startswith("aten.linalg_matrix_norm."):
         own.setdefault("dim", Items("list", (Lit(-2), Lit(-1))))
-    operands = Operands({"self": given[of], **own}, known, {}, node.results[0])
+    own["self"] = given[of]
+    operands = Operands(own, known, {}, node.results[0])
     p = operands.tensor("self")
     return summed(times(p, p), operands)
 

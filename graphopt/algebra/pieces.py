@@ -179,7 +179,9 @@ class Pieces:
         made of the same parts, and to no other."""
         digest = hashlib.sha256(repr((order.index(index), [one.size for one in order])).encode())
         for piece, dims in parts:
-            places = [[(piece.indices.index(i) if i in piece.indices else -1, i.size) for i in one] for one in dims]
+            places = [
+                [(piece.indices.index(i) if i in piece.indices else -1, i.size) for i in one] for one in dims
+            ]
             digest.update(repr((piece.key, places)).encode())
         numbers = self.field.drawn(int.from_bytes(digest.digest()[:7], "big"), order)
         fixed = all(piece.fixed for piece, _ in parts)

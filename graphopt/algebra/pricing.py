@@ -70,13 +70,18 @@ class Prices:
         return sums * self._at("pointwise", 3 * _size(out) * self._itemsize)
 
     def is_better_spread(
-        self, lead: int, rows: int, trail: int, inner: int, copied: Sequence[Iterable[Index]]
+        self,
+        lead: Iterable[Index],
+        rows: Iterable[Index],
+        trail: Iterable[Index],
+        inner: Iterable[Index],
+        copied: Sequence[Iterable[Index]],
     ) -> bool:
         """Whether a matrix is better multiplied with each of many than with all of them at once, for which
         tensors over some indices have to be copied."""
+        batch, m, n, k = map(_size, (lead, rows, trail, inner))
         copies = sum(self._at("transpose", 2 * _size(one) * self._itemsize) for one in copied)
-        at_once = self._at("linear", rows, lead * trail, inner) + copies
-        return self._at("bmm", lead, rows, trail, inner) < at_once
+        return self._at("bmm", batch, m, n, k) < self._at("linear", m, batch * n, k) + copies
 
     def relaid(self, elements: int, span: int) -> float:
         """To lay a result out as a part of larger memory that reaches over `span` elements."""

@@ -97,10 +97,10 @@ class Regions:
             left += [one for one in operands if one in made and one not in self._needed]
 
     def __iter__(self) -> Iterator[Region]:
-        """Regions where there may be a choice, in the order of their first nodes. What several nodes are
-        shown parts of is in none."""
+        """Regions where there may be a choice, in the order of their first nodes. What only shows parts of
+        what is there is in none, for others may read it, too."""
         together = Partition()
-        read = [node for node in self._nodes if not self._is_shared(node)]
+        read = [node for node in self._nodes if not self._is_shown(node)]
         made = {value.name: node.name for node in read for value in node.results}
         for node in read:
             for value in node.operands:
@@ -126,13 +126,18 @@ class Regions:
             found = self._read(node, self._as_it_is)
             self._needed.update(value.name for value in node.operands)
         assert found is not None
+        shows = lookup(node.op).alias is Alias.VIEW and all(map(self._stays, node.operands))
         self._nodes.append(node)
         for value, p in zip(node.results, found, strict=True):
             self._found[value.name] = p
             leaves = {factor.leaf.name for term in p.terms for factor in term.factors}
             self._needed |= leaves & self._squares.keys()
-            if lookup(node.op).alias is Alias.VIEW and _is_part(p):
+            if shows and _is_part(p):
                 self._shown.add(value.name)
+
+    def _stays(self, value: Value) -> bool:
+        """Whether a value is there whatever becomes of the regions."""
+        return value.name in self._shown or value.name not in self._found or value.name in self._needed
 
     def _visit_norm(self, node: Node) -> None:
         """Reads the square of a norm; whoever reads the norm itself reads it as it is."""
@@ -155,10 +160,6 @@ class Regions:
     def _is_shown(self, node: Node) -> bool:
         """Whether it only shows parts of what is there: whoever reads them can take them from there."""
         return all(value.name in self._shown for value in node.results)
-
-    def _is_shared(self, node: Node) -> bool:
-        readers = sum(len(self._graph.uses.get(value.name, ())) for value in node.results)
-        return self._is_shown(node) and (node.many or readers > 1)
 
     def _read(self, node: Node, known: Known) -> tuple[Polynomial, ...] | None:
         try:

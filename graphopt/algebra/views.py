@@ -17,9 +17,7 @@ def rearranged(p: Polynomial, run: Callable[[torch.Tensor], torch.Tensor]) -> Po
     return parts_of(p, lambda operand: (run(operand),))[0]
 
 
-def parts_of(
-    p: Polynomial, run: Callable[[torch.Tensor], Sequence[torch.Tensor]]
-) -> tuple[Polynomial, ...]:
+def parts_of(p: Polynomial, run: Callable[[torch.Tensor], Sequence[torch.Tensor]]) -> tuple[Polynomial, ...]:
     """The results of `run`, each as `rearranged` has it."""
     operand = torch.empty(p.shape, device="meta")
     found = []

@@ -180,7 +180,8 @@ LOOPS: dict[str, tuple[Callable[..., object], tuple[tuple[int, ...], ...], list[
         lambda a, x, b: torch.stack([a @ row + b for row in x]), (M, (64, 300), (300,)), ["reshape", "addmm"]
     ),
     "over slices of a weight": (
-        lambda x, w: torch.cat([x @ w[:, 30 * i : 30 * i + 30] for i in range(10)], 1), ((128, 300), M), ["mm"]
+        lambda x, w: torch.cat([x @ w[:, 30 * i : 30 * i + 30] for i in range(10)], 1), ((128, 300), M),
+        ["mm"],
     ),
     "over parts of both": (
         lambda x, w: sum(p @ q for p, q in zip(x.chunk(10, 1), w.chunk(10), strict=True)), (M, M), ["mm"]
@@ -224,7 +225,9 @@ NARROW: dict[str, tuple[Callable[..., object], tuple[tuple[int, ...], ...]]] = {
 @pytest.mark.parametrize("name", NARROW)
 def test_a_product_with_few_columns_is_one_with_few_rows(name: str) -> None:
     program, shapes = NARROW[name]
-    products = [n for n in optimized(program, *shapes).graph.nodes if n.op.split(".")[1] in ("mm", "addmm", "bmm")]
+    products = [
+        n for n in optimized(program, *shapes).graph.nodes if n.op.split(".")[1] in ("mm", "addmm", "bmm")
+    ]
     (node,) = products
     left = next(arg for arg in node.args[-2:])
     assert isinstance(left, Value) and shape_of(left)[-2] == shapes[-1][-1]
@@ -232,7 +235,8 @@ def test_a_product_with_few_columns_is_one_with_few_rows(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "shapes", [((1000, 1000), (1000, 32)), ((1000, 1000), (1000, 1)), ((32, 32), (32, 4)), ((4, 900), (900, 4))]
+    "shapes",
+    [((1000, 1000), (1000, 32)), ((1000, 1000), (1000, 1)), ((32, 32), (32, 4)), ((4, 900), (900, 4))],
 )
 def test_a_product_that_is_not_narrow_stays(shapes: tuple[tuple[int, ...], ...]) -> None:
     assert operators(optimized(lambda a, x: a @ x, *shapes)) == ["matmul"]
@@ -249,7 +253,8 @@ NORMS: dict[str, tuple[Callable[..., object], tuple[tuple[int, ...], ...], list[
         ["mm", "mm", "mul", "sum", "clamp_min", "sqrt"],
     ),
     "of each matrix": (
-        lambda a: torch.linalg.matrix_norm(a.mT @ a), ((8, 16, 512),), ["bmm", "mul", "sum", "clamp_min", "sqrt"]
+        lambda a: torch.linalg.matrix_norm(a.mT @ a), ((8, 16, 512),),
+        ["bmm", "mul", "sum", "clamp_min", "sqrt"],
     ),
 }  # fmt: skip
 

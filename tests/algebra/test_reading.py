@@ -125,7 +125,9 @@ PROGRAMS: dict[str, tuple[Callable[..., torch.Tensor], tuple[tuple[int, ...], ..
         lambda x, w, v: torch.cat([x @ w[:, 2 * i : 2 * i + 2] for i in range(4)], 1) + v, (A, (4, 8), (8,))
     ),
     "a mean squared error": (lambda a, v: torch.nn.functional.mse_loss(a, v.expand(3, 4)), (A, V)),
-    "squared errors, summed": (lambda a: torch.nn.functional.mse_loss(a, a.t() @ a, reduction="sum"), (SQUARE,)),
+    "squared errors, summed": (
+        lambda a: torch.nn.functional.mse_loss(a, a.t() @ a, reduction="sum"), (SQUARE,)
+    ),
     "squared errors": (lambda a, b: torch.nn.functional.mse_loss(a, b, reduction="none"), (A, A)),
     "block_diag": (lambda a, b, x: torch.block_diag(a, b) @ x, (A, (2, 3), (7,))),
     "pad": (lambda a: torch.nn.functional.pad(a, (1, 2, 0, 1)), (A,)),
