@@ -38,7 +38,7 @@ class Laid:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """`value` takes a node's place; it holds what `dense` does, whatever its strides; for a norm, the root."""
+    """`value` takes a node's place; it holds what `dense` does, whatever its strides; or its root, for a norm."""
 
     value: Value
     dense: Value
