@@ -26,6 +26,7 @@ from graphopt.ir.ops import Alias, Effect, effect_of, lookup, operands_commute
 from graphopt.ir.regions import key_of, written_out
 from graphopt.ir.text import print_node
 from graphopt.ir.types import TensorType
+from graphopt.kernels import by_onednn
 from graphopt.rules import Match, Rule, Rules
 
 
@@ -81,6 +82,7 @@ __all__ = [
     "Views",
     "applied_once",
     "budget_of",
+    "by_onednn",
     "choose_kept",
     "differentiable",
     "effect_of",

@@ -15,6 +15,7 @@ LOSSLESS = (  # what `passes=None` runs, in this order
     "affine-fold",
     "dead-code",
     "derived-parameter",
+    "faster-kernel",
 )
 
 

@@ -15,6 +15,7 @@ __all__ = [
     "conjugated",
     "entry_of",
     "functorch_level",
+    "has_onednn",
     "is_composite",
     "look_of",
     "negated",
@@ -64,3 +65,8 @@ def conjugated(tensor: torch.Tensor) -> torch.Tensor:
 def negated(tensor: torch.Tensor) -> torch.Tensor:
     """A lazily negated view of a tensor."""
     return torch._neg_view(tensor)
+
+
+def has_onednn() -> bool:
+    """Whether this build of torch has oneDNN's product of plain matrices."""
+    return torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_linear_pointwise")

@@ -22,6 +22,7 @@ from graphopt.guards import Guard
 from graphopt.guards.places import Path, held, split_path
 from graphopt.internals import look_of
 from graphopt.ir.graph import Constant, Graph, Source, State
+from graphopt.kernels import as_torch_has_it
 
 MAX_VARIANTS = 8
 
@@ -35,7 +36,7 @@ class Variant:
         self.guard = Guard(program.facts, model, look_of)
         self._model = model
         self._derived: dict[Derivation, Derived] = {}
-        self.graph_module = self._emitted(program.graph)
+        self.graph_module = self._emitted(as_torch_has_it(program.graph))
         self._emitted_all = [self.graph_module]  # without gradients; and with, where it is another graph
         if program.training is not None:
             self._emitted_all.append(self._emitted(program.training))
@@ -66,11 +67,14 @@ class Variant:
 
     @cached_property
     def serve(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
-        """`attempt`, without gradients and with, on the very state tensors that were found to hold."""
+        """`attempt`, without gradients and with, on the very state tensors that were found to hold, and by
+        kernels that no compiler knows."""
         places = {path: i for i, fact in enumerate(self.program.facts.state) for path in fact.paths}
 
         def served(graph: Graph) -> Callable[..., Any]:
             forward, tensors = direct(self._emitted(graph, places)), self.guard.tensors
+            if not places:
+                return forward
 
             def run(*args: Any, **kwargs: Any) -> Any:
                 return forward(tensors(), *args, **kwargs)
@@ -78,8 +82,9 @@ class Variant:
             return run
 
         graphs = filter(None, (self.program.graph, self.program.training))
-        forwards = map(served, graphs) if places else map(direct, self._emitted_all)
-        runs = [self.attempts.over(self._runner(forward)) for forward in forwards]
+        runs = [self.attempts.over(self._runner(served(graph))) for graph in graphs]
+        if as_torch_has_it(self.program.graph) is not self.program.graph:
+            runs[0] = _without_tangents(runs[0], self.attempt)
         return runs[0], runs[-1]
 
     def prepare(self) -> None:
@@ -161,6 +166,15 @@ def _by_grad_mode(without: Callable[..., Any], with_gradients: Callable[..., Any
         return (with_gradients if torch.is_grad_enabled() else without)(*args, **kwargs)
 
     return run
+
+
+def _without_tangents(run: Callable[..., Any], with_tangents: Callable[..., Any]) -> Callable[..., Any]:
+    """A run whose kernels carry no tangents (forward-mode), for no_grad does not stop those."""
+
+    def chosen(*args: Any, **kwargs: Any) -> Any:
+        return (run if forward_ad._current_level < 0 else with_tangents)(*args, **kwargs)
+
+    return chosen
 
 
 def _nothing() -> None:

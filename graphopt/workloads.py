@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from graphopt.internals import has_onednn
+
 Call = Callable[[], Any]
 Build = Callable[..., Call]
 
@@ -80,6 +82,13 @@ def _convolution(kernel: int) -> Build:
         return lambda: _aten.conv2d.default(x, w, None, [1, 1], padding)
 
     return build
+
+
+def _onednn_linear(dtype: torch.dtype, m: int, n: int, k: int) -> Call:
+    if not has_onednn():
+        return _linear(dtype, m, n, k)
+    x, w, b = filled(dtype, m, k), filled(dtype, n, k), filled(dtype, n)
+    return lambda: torch.ops.mkldnn._linear_pointwise.default(x, w, b, "none", [], "")
 
 
 def _batch_norm(dtype: torch.dtype, size: int) -> Call:
@@ -207,6 +216,7 @@ WORK: Mapping[str, Work] = {
     "attention": Work(_attention, ((1, 12), (1, 32, 128, 512), (1, 32, 128, 512))),
     "convolution": Work(_convolution(3), (_PIXELS, (4, 16, 64, 256), (36, 144, 576, 2304))),
     "pointwise_convolution": Work(_convolution(1), (_PIXELS, (16, 64, 256), (16, 64, 256))),
+    "onednn_linear": Work(_onednn_linear, ((1, 8, 64, 256, 1024),) * 3),
     "depthwise": Work(_depthwise, _ELEMENTS),
     "lstm": Work(_lstm, ((1, 16, 128), (1, 16), (32, 128, 512))),
     "pointwise": Work(_pointwise, _BYTES),

@@ -16,6 +16,7 @@ import numpy as np
 from graphopt.algebra.blocks import cut_of
 from graphopt.algebra.equality import equalities
 from graphopt.algebra.fingerprint import PRIMES, Field, Numbers, contraction, in_field
+from graphopt.algebra.joining import joined
 from graphopt.algebra.polynomial import Factor, Index, NoPolynomial, Polynomial, aligned
 
 MOST_ELEMENTS = 1 << 22
@@ -32,7 +33,7 @@ class Certificate:
 def certificate(p: Polynomial, q: Polynomial, *, seed: int = 1) -> Certificate:
     """Compares two polynomials, in each of several fields. Raises NoPolynomial where their dimensions do not
     fit, or they are too large to look at."""
-    mine, theirs = aligned(p, q)
+    mine, theirs = aligned(joined(p), joined(q))
     cut = cut_of(mine, theirs)
     if cut is not None:
         pairs = zip(cut.blocks(mine), cut.blocks(theirs), strict=True)

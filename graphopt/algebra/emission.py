@@ -12,7 +12,7 @@ from graphopt.algebra.matrices import is_added, matrices
 from graphopt.algebra.norms import is_norm
 from graphopt.algebra.pieces import Joined, Piece, Product, Read, Reduced, Total
 from graphopt.algebra.polynomial import Access, Dims, Factor, Index, Polynomial
-from graphopt.algebra.pricing import LONGEST_DOT, Prices
+from graphopt.algebra.pricing import LONGEST_COLUMN, LONGEST_DOT, Prices
 from graphopt.builder import Builder, Operand
 from graphopt.draft import Draft
 from graphopt.ir.graph import Node, Value
@@ -216,9 +216,9 @@ class Emission:
         elif rows and columns:
             value = self._op("aten.mm.default", self._rows(a, rows, inner), self._grouped(b, inner, columns))
         elif rows:
-            value = self._op("aten.mv.default", self._grouped(a, rows, inner), self._grouped(b, inner))
+            value = self._times_vector(self._grouped(a, rows, inner), self._grouped(b, inner))
         elif columns:
-            value = self._op("aten.mv.default", self._grouped(b, columns, inner), self._grouped(a, inner))
+            value = self._times_vector(self._grouped(b, columns, inner), self._grouped(a, inner))
         else:
             value = self._dot(self._grouped(a, inner), self._grouped(b, inner))
         order = by_index.order
@@ -270,7 +270,10 @@ class Emission:
         if len(groups) == 1:
             matrix, vector = (a, b) if rows else (b, a)
             operands = self._grouped(matrix, groups[0], inner), self._grouped(vector, inner)
-            value = self._op("aten.addmv.default", added, *operands, **alpha)
+            if _is_accumulated(operands[0]):  # each of the sums would be rounded with what is added
+                value = self._op("aten.add.Tensor", added, self._times_vector(*operands), **alpha)
+            else:
+                value = self._op("aten.addmv.default", added, *operands, **alpha)
         elif inner:
             operands = self._rows(a, rows, inner), self._grouped(b, inner, columns)
             value = self._op("aten.addmm.default", added, *operands, **alpha)
@@ -278,6 +281,17 @@ class Emission:
             operands = self._grouped(a, rows), self._grouped(b, columns)
             value = self._op("aten.addr.default", added, *operands, **alpha)
         return Laid(self._reshaped(value, [i.size for i in by_index.order]), by_index.order)
+
+    def _times_vector(self, matrix: Value, vector: Value) -> Value:
+        """Long sums in parts: a running one loses more digits the longer it is."""
+        inner = shape_of(matrix)[1]
+        parts = next((n for n in range(1, inner) if not inner % n and inner // n <= LONGEST_COLUMN), 1)
+        if parts == 1 or inner // parts < LONGEST_COLUMN // 8 or not _is_accumulated(matrix):
+            return self._op("aten.mv.default", matrix, vector)
+        turned = self._op("aten.t.default", matrix)
+        blocks = self._op("aten.unflatten.int", turned, 0, [parts, inner // parts])
+        vectors = self._op("aten.view.default", vector, [parts, 1, inner // parts])
+        return self._op("aten.sum.dim_IntList", self._op("aten.bmm.default", vectors, blocks), [0, 1])
 
     def _dot(self, a: Value, b: Value) -> Value:
         """A long sum pairwise: a running one loses more digits the longer it is."""
@@ -438,6 +452,14 @@ _VIEWS = frozenset(
         "expand.default", "permute.default", "reshape.default",
     )
 )  # fmt: skip
+
+
+def _is_accumulated(matrix: Value) -> bool:
+    """Whether a product with a vector goes through a matrix column by column, and adds each to what is there:
+    a row at a time adds up in registers."""
+    assert isinstance(matrix.type, TensorType)
+    strides = matrix.type.strides or ()
+    return strides[-1] != 1
 
 
 def _ordered(order: Sequence[Index], wanted: Sequence[Index]) -> tuple[Index, ...]:

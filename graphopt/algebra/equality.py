@@ -61,13 +61,20 @@ def resolved(p: Polynomial) -> Polynomial:
     terms = tuple(filter(None, (_resolved(term, free) for term in p.terms)))
     for factor in (f for term in terms for f in term.factors if isinstance(f, Equal)):
         for whole, by in (factor.accesses, factor.accesses[::-1]):
-            parts = [index for index, _ in sorted(by.steps, key=lambda pair: -pair[1])]
-            match whole.steps:
-                case ((index, 1),) if index in free and index.size > 1 and len(parts) > 1:
-                    if free.isdisjoint(parts) and by == Access(whole.start, mixed(parts).steps):
-                        if math.prod(part.size for part in parts) == index.size:
-                            return resolved(_split(Polynomial(p.dims, terms), index, parts))
+            if parts := _whole(whole, by, free):
+                return resolved(_split(Polynomial(p.dims, terms), whole.steps[0][0], parts))
     return Polynomial(p.dims, terms)
+
+
+def _whole(whole: Access, by: Access, free: frozenset[Index]) -> Sequence[Index]:
+    """The indices that are summed over and together are a free one, slowest first; else none."""
+    parts = [index for index, _ in sorted(by.steps, key=lambda pair: -pair[1])]
+    match whole.steps:
+        case ((index, 1),) if index in free and len(parts) > 1 and free.isdisjoint(parts):
+            same = by == Access(whole.start, mixed(parts).steps)
+            return parts if same and math.prod(part.size for part in parts) == index.size else ()
+        case _:
+            return ()
 
 
 def _split(p: Polynomial, index: Index, like: Sequence[Index]) -> Polynomial:

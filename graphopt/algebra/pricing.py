@@ -10,8 +10,8 @@ from graphopt.analysis.keeping import price
 from graphopt.analysis.seconds import NARROW
 from graphopt.profile import Profile
 
-LONGEST_DOT = 4096
-"""Elements of the longest running sum; longer ones are taken pairwise."""
+LONGEST_DOT, LONGEST_COLUMN = 4096, 2048
+"""Elements of the longest running sums, in registers and in memory; longer ones are taken in parts."""
 
 
 class Prices:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from graphopt.algebra.blocks import is_whole_in_blocks
 from graphopt.algebra.equality import Equal, equalities
 from graphopt.algebra.families import united
+from graphopt.algebra.joining import joined
 from graphopt.algebra.norms import is_norm, square_of, with_squares
 from graphopt.algebra.operators import Known
 from graphopt.algebra.polynomial import MAX_TERMS, Factor, NoPolynomial, Polynomial, Term, leaf
@@ -111,7 +112,7 @@ class Regions:
             members.setdefault(together.find(node.name), []).append(node)
         for nodes in members.values():
             needed = [n for n in nodes if n.results[0].name in self._needed and not n.many]
-            roots = [(node, united(self._wanted(node.results[0].name))) for node in needed]
+            roots = [(node, united(joined(self._wanted(node.results[0].name)))) for node in needed]
             several = len(nodes) > 1 or any(_factors(t) > 2 for _, p in roots for t in p.terms)
             if roots and (several or is_narrow(nodes[0])):
                 yield Region(tuple(nodes), tuple(roots))

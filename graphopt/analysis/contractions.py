@@ -38,7 +38,7 @@ def products(node: Node, sizes: Sizes) -> tuple[Product, ...]:
     space, _, name = node.op.partition(".")
     name = name.partition(".")[0]
     tensors = [value for value in node.operands if isinstance(value.type, TensorType)]
-    if space != "aten" or not tensors:
+    if space not in ("aten", "mkldnn") or not tensors:
         return ()
     shapes = [sizes.shape(value) for value in tensors]
     match name.removesuffix("_") if name != "_convolution" else name:
@@ -46,7 +46,7 @@ def products(node: Node, sizes: Sizes) -> tuple[Product, ...]:
             return (_matmul(shapes[0], shapes[1]),)
         case "addmm" | "baddbmm" | "addmv" | "addbmm":
             return (_matmul(shapes[1], shapes[2]),)
-        case "linear" | "inner":
+        case "linear" | "inner" | "_linear_pointwise":
             return (_over_last(shapes[0], shapes[1]),)
         case "linalg_vecdot":
             return (Product(math.prod(shapes[0][:-1]), 1, 1, (shapes[0] or (1,))[-1]),)

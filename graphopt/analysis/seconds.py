@@ -13,7 +13,7 @@ from graphopt.analysis.kinds import kind_of
 from graphopt.analysis.sizes import Sizes
 from graphopt.ir.graph import Graph, Node, State, Value
 from graphopt.ir.literal import Lit
-from graphopt.ir.ops import Effect, effect_of, lookup
+from graphopt.ir.ops import ONEDNN_LINEAR, Effect, effect_of, lookup
 from graphopt.ir.types import TensorType
 from graphopt.profile import FRESH, Profile
 
@@ -59,7 +59,7 @@ def node_seconds(node: Node, profile: Profile, sizes: Sizes = _ONES, cold: Itera
         return tables["number"].at() + sum(graph_seconds(region, profile, sizes) for region in regions)
     results = [value for value in node.results if isinstance(value.type, TensorType)]
     tensors = [value for value in node.operands if isinstance(value.type, TensorType)] + results
-    if not node.op.startswith("aten.") or not results:
+    if not node.op.startswith(("aten.", "mkldnn.")) or not results:
         return tables["number"].at()
     if hands_on(node, sizes):
         return tables["view"].at() * (1 + profile.switch)
@@ -97,6 +97,9 @@ def _contraction(node: Node, found: tuple[Product, ...], profile: Profile, sizes
     name = node.op.split(".")[1].removesuffix("_")
     first = next(value for value in node.operands if isinstance(value.type, TensorType))
     tables = profile.tables
+    if node.op == ONEDNN_LINEAR:
+        (one,) = found
+        return tables["onednn_linear"].at(*(max(size, 1) for size in (one.m, one.n, one.k))), "onednn_linear"
     if name == "scaled_dot_product_attention":
         one, other = found
         base = tables["attention"].at(one.batch, one.m, one.n) * _ratio(profile, "attention", first)

@@ -70,8 +70,16 @@ def lookup(name: str) -> Op:
     return _table().get(name) or _OWN.get(name) or _unknown(name)
 
 
-# Graphopt's own. That it raises is all that it does: it stays behind what was drawn before it was asked.
-_OWN = {TOOK: Op(TOOK, Effect.RAISES, Alias.FRESH, (), ("asked", "answer", "where"))}
+ONEDNN_LINEAR = "mkldnn._linear_pointwise.default"
+
+# Graphopt's own, which raises and does nothing else: it stays behind what was drawn before it was asked. And
+# what only passes make.
+_OWN = {
+    TOOK: Op(TOOK, Effect.RAISES, Alias.FRESH, (), ("asked", "answer", "where")),
+    ONEDNN_LINEAR: Op(
+        ONEDNN_LINEAR, Effect.NONE, Alias.FRESH, (), ("X", "W", "B", "attr", "scalars", "algorithm")
+    ),
+}
 
 
 @cache

@@ -28,6 +28,7 @@ from graphopt.algebra.polynomial import (
     plus,
     times,
 )
+from graphopt.algebra.views import rearranged
 from graphopt.ir.graph import Value
 from graphopt.ir.types import TensorType
 from tests.algebra.evaluation import evaluated
@@ -339,3 +340,22 @@ def are_equal(p: Polynomial, q: Polynomial) -> bool:
 def test_what_does_not_fit_is_no_pair() -> None:
     with pytest.raises(NoPolynomial):
         certificate(tensor("A", 4, 6), tensor("A", 4, 5))
+
+
+def split(p: Polynomial, *dims: tuple[int, ...]) -> Polynomial:
+    """Each dimension of a tensor as several."""
+    shape = [size for dim in dims for size in dim]
+    return rearranged(p, lambda operand: operand.reshape(shape))
+
+
+def test_a_sum_in_parts_is_the_sum() -> None:
+    whole = product(A, X)
+    parts = contracted([split(A, (N,), (5, 10)), split(X, (5, 10))], ["iab", "ab"], "i")
+    assert certificate(whole, parts).holds
+    turned = contracted([split(A, (N,), (5, 10)), split(X, (10, 5))], ["iab", "ba"], "i")
+    assert not certificate(whole, turned).holds
+    assert not certificate(
+        whole, contracted([split(A, (N,), (5, 10)), split(X, (5, 10))], ["iab", "ac"], "i")
+    ).holds
+    one_alone = contracted([split(X, (5, 10)), split(Y, (5, 10))], ["ab", "ac"], "")
+    assert not certificate(one_alone, product(X, Y)).holds

@@ -281,3 +281,18 @@ def test_another_norm_stays(name: str) -> None:
     program, shapes = OTHER_NORMS[name]
     names = operators(optimized(program, *shapes))
     assert any("norm" in one for one in names) and "sqrt" not in names
+
+
+def test_what_is_added_to_many_products_is_added_once() -> None:
+    sizes = (300, 300), (300,), (300,)
+    found = optimized(lambda a, b, x: x - (a.t() @ (a @ x) - a.t() @ b), *sizes)
+    assert operators(found)[-2:] == ["mv", "add"]
+    found = optimized(lambda a, b, x: x - (a @ (a @ x) - a @ b), *sizes)
+    assert operators(found)[-1] == "addmv"
+
+
+def test_a_long_sum_of_columns_is_taken_in_parts() -> None:
+    found = optimized(lambda x, y, z: torch.outer(y, x) @ z, (3000,), (3000,), (3000, 300))
+    assert "bmm" in operators(found)
+    found = optimized(lambda x, y, z: torch.outer(y, x) @ z, (3001,), (3001,), (3001, 300))
+    assert "bmm" not in operators(found)

@@ -29,7 +29,7 @@ FOUND: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...], list[str
     "a common factor": (lambda a, b, c: a @ b + a @ c, (M, M, M), ["add", "mm"]),
     "a factor common to both sides": (lambda a, b, c, d: a @ c + a @ d + b @ c + b @ d, (M,) * 4, []),
     "a sum with a vector": (
-        lambda a, h, x: (a - h.t() @ h) @ x, (M, M, V), ["mv", "mv", "t", "addmv"]
+        lambda a, h, x: (a - h.t() @ h) @ x, (M, M, V), ["mv", "mv", "t", "mv", "add"]
     ),
     "terms that cancel": (lambda a, b, x: (a + b) @ x - a @ x, (M, M, V), ["mv"]),
     "one element": (lambda a, b: (a @ b)[2, 3], (M, M), ["select", "select", "dot"]),

@@ -30,6 +30,61 @@ def test_another_order_of_summation_is_let_pass() -> None:
     assert excess_error(parse_graph(SUM), parse_graph(IN_PARTS), _inputs(), 0) is None
 
 
+def test_a_result_that_is_exact_by_chance_asks_for_no_other() -> None:
+    x = _inputs()[0]
+    x[0] -= x.double().sum().float()  # so near to zero that any order of summation is far off
+    assert excess_error(parse_graph(SUM), parse_graph(IN_PARTS), [x], 0) is None
+    assert excess_error(parse_graph(IN_PARTS), parse_graph(SUM), [x], 0) is None
+
+
+OUTER = """graph {
+ %x: f32[4096] = argument 0
+ %y: f32[4096] = argument 1
+ %z: f32[4096, 8] = argument 2
+ %a: f32[4096, 4096] = aten.outer.default(%y, %x)
+ %r: f32[4096, 8] = aten.matmul.default(%a, %z)
+ return %r
+}"""
+FACTORED = OUTER.replace(
+    "%a: f32[4096, 4096] = aten.outer.default(%y, %x)", "%a: f32[8] = aten.matmul.default(%x, %z)"
+)
+FACTORED = FACTORED.replace("aten.matmul.default(%a, %z)", "aten.outer.default(%y, %a)")
+
+
+def test_errors_that_are_large_together_are_measured_by_the_row_they_are_in() -> None:
+    generator = torch.Generator().manual_seed(1)
+    x, y, z = (torch.randn(shape, generator=generator) for shape in ((4096,), (4096,), (4096, 8)))
+    y[0] = 1e4
+    assert excess_error(parse_graph(OUTER), parse_graph(FACTORED), [x, y, z], 0) is None
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-3])
+def test_digits_that_cancel_are_missed(scale: float) -> None:
+    squares = """graph {
+     %a: f32[64] = argument 0
+     %b: f32[64] = argument 1
+     %d: f32[64] = aten.sub.Tensor(%a, %b)
+     %e: f32[64] = aten.mul.Tensor(%d, %d)
+     %s: f32[] = aten.sum.default(%e)
+     return %s
+    }"""
+    expanded = """graph {
+     %a: f32[64] = argument 0
+     %b: f32[64] = argument 1
+     %p: f32[] = aten.dot.default(%a, %a)
+     %q: f32[] = aten.dot.default(%b, %b)
+     %r: f32[] = aten.dot.default(%a, %b)
+     %t: f32[] = aten.add.Tensor(%p, %q)
+     %s: f32[] = aten.sub.Tensor(%t, %r, alpha=2)
+     return %s
+    }"""
+    generator = torch.Generator().manual_seed(1)
+    a = torch.randn(64, generator=generator)
+    b = a + scale * torch.randn(64, generator=generator)
+    reason = excess_error(parse_graph(squares), parse_graph(expanded), [a, b], 0)
+    assert (reason is None) == (scale == 1.0)
+
+
 @pytest.mark.parametrize("factor", ["1.00001", "0.999", "-1"])
 def test_another_function_is_not(factor: str) -> None:
     wrong = SUM.replace("return %s", f"%t: f32[] = aten.mul.Tensor(%s, {factor})\n  return %t")
