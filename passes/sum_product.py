@@ -94,7 +94,7 @@ def _never(value: Value) -> bool:
 
 def _better(region: Region, draft: Draft, fixed: Callable[[Value], bool], least: float) -> _Better | None:
     """A better way for a region, by more than `least` seconds; None where none is found."""
-    before = seconds_of(region.nodes, draft, fixed)
+    before = seconds_of((*region.shown, *region.nodes), draft, fixed)
     if before < LEAST:
         return None
     found = evaluation(region, draft, fixed)

@@ -38,7 +38,7 @@ class Laid:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """`value` takes a node's place; it holds what `dense` does, whatever its strides, or the root for a norm."""
+    """`value` takes a node's place; it holds what `dense` does, strides apart; for a norm, the root of it."""
 
     value: Value
     dense: Value

@@ -26,6 +26,8 @@ class Region:
 
     nodes: tuple[Node, ...]
     roots: tuple[tuple[Node, Polynomial], ...]
+    shown: tuple[Node, ...] = ()
+    """What only shows parts of what is there, to these nodes alone."""
 
 
 MOST_READERS, MOST_TERMS, MOST_FACTORS = 4, 2, 4
@@ -101,6 +103,7 @@ class Regions:
         """Regions where there may be a choice, in the order of their first nodes. What only shows parts of
         what is there is in none, for others may read it, too."""
         together = Partition()
+        self._views = {v.name: node for node in self._nodes if self._is_shown(node) for v in node.results}
         read = [node for node in self._nodes if not self._is_shown(node)]
         made = {value.name: node.name for node in read for value in node.results}
         for node in read:
@@ -115,7 +118,21 @@ class Regions:
             roots = [(node, united(joined(self._wanted(node.results[0].name)))) for node in needed]
             several = len(nodes) > 1 or any(_factors(t) > 2 for _, p in roots for t in p.terms)
             if roots and (several or is_narrow(nodes[0])):
-                yield Region(tuple(nodes), tuple(roots))
+                yield Region(tuple(nodes), tuple(roots), self._shown_to(nodes))
+
+    def _shown_to(self, nodes: Sequence[Node]) -> tuple[Node, ...]:
+        names, found = {node.name for node in nodes}, list[Node]()
+        left = [value for node in nodes for value in node.operands]
+        while left:
+            view = self._views.get(left.pop().name)
+            if view is None or view.name in names:
+                continue
+            readers = (reader for value in view.results for reader in self._graph.uses.get(value.name, ()))
+            if all(reader.name in names for reader in readers):
+                names.add(view.name)
+                found.append(view)
+                left += view.operands
+        return tuple(found)
 
     def _visit(self, node: Node) -> None:
         """Reads a node; what it cannot see through is needed as it is."""
