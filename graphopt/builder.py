@@ -42,11 +42,11 @@ class Builder:
 
     def _type(self, op: str, args: Sequence[Arg], kwargs: dict[str, Arg]) -> TensorType:
         where = f"{op} in the place of {self._like.name}"
-        operands = [arg for arg in args if isinstance(arg, Value)]
-        devices = [value.type.device for value in operands if isinstance(value.type, TensorType)]
+        node = Node("", op, tuple(args), tuple(kwargs.items()), ())
+        devices = [value.type.device for value in node.operands if isinstance(value.type, TensorType)]
         try:
             with torch.no_grad():
-                made = called(Node("", op, tuple(args), tuple(kwargs.items()), ()), _on_meta)
+                made = called(node, _on_meta)
         except (RuntimeError, TypeError, ValueError, IndexError) as error:
             raise InvalidGraph(f"it does not take these operands: {error}", where=where) from error
         if not isinstance(made, torch.Tensor):

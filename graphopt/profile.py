@@ -179,8 +179,8 @@ def _positive(number: Any) -> float:
 
 KINDS: Mapping[str, int] = {
     "number": 0, "view": 0,
-    "linear": 3, "bmm": 4, "attention": 3, "convolution": 3, "pointwise_convolution": 3, "depthwise": 1,
-    "onednn_linear": 3,
+    "linear": 3, "narrow": 3, "bmm": 4, "attention": 3, "convolution": 3, "pointwise_convolution": 3,
+    "depthwise": 1, "onednn_linear": 3,
     "lstm": 3, "pointwise": 1, "broadcast": 1, "strided": 1, "copy": 1, "transpose": 1, "fill": 1, "rows": 1,
     "pad": 1, "batch_norm": 1,
     "compare": 1, "exp": 1, "tanh": 1, "gelu": 1, "erf": 1, "log": 1, "pow": 1, "sin": 1, "scan": 1,

@@ -59,6 +59,11 @@ def _linear(dtype: torch.dtype, m: int, n: int, k: int) -> Call:
     return lambda: _aten.linear.default(x, w, b)
 
 
+def _narrow(dtype: torch.dtype, m: int, n: int, k: int) -> Call:
+    x, y = filled(dtype, m, k), filled(dtype, k, n)
+    return lambda: _aten.mm.default(x, y)
+
+
 def _bmm(dtype: torch.dtype, b: int, m: int, n: int, k: int) -> Call:
     x, y = filled(dtype, b, m, k), filled(dtype, b, k, n)
     return lambda: _aten.matmul.default(x, y)
@@ -206,6 +211,7 @@ WORK: Mapping[str, Work] = {
     "number": Work(_number),
     "view": Work(_view, operators=4),
     "linear": Work(_linear, ((1, 4, 16, 64, 256, 1024),) * 3),
+    "narrow": Work(_narrow, ((4, 16, 64, 256, 1024), (2, 4, 8, 16), (16, 64, 256, 1024))),
     "bmm": Work(_bmm, ((2, 16), (1, 8, 64, 512), (1, 8, 64, 512), (1, 8, 64, 512))),
     "attention": Work(_attention, ((1, 12), (1, 32, 128, 512), (1, 32, 128, 512))),
     "convolution": Work(_convolution(3), (_PIXELS, (4, 16, 64, 256), (36, 144, 576, 2304))),

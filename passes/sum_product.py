@@ -138,7 +138,7 @@ def _evaluated(
     """A region's roots in another way; empty where none is found that takes less of its time. Where operators
     are spelled out, whatever a region gains may count: it is the block that has to gain enough."""
     draft = whole.draft
-    before = seconds_of(region.nodes, draft, fixed)
+    before = seconds_of((*region.shown, *region.nodes), draft, fixed)
     if before < LEAST:
         return ()
     most = max(WORTH, EVEN) * before if block.sites else _most(before, least)

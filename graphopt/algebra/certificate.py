@@ -3,7 +3,7 @@
 Schwartz and Zippel: two polynomials of degree d that differ agree at a random point of a field of p elements
 with a probability of at most d / p. Indices of one size run so far that all of a term may differ: matrices
 that are smaller obey laws that larger ones do not, and whatever stands at such a place shows which indices
-were there.
+were there. Of results that are put together of blocks, each block is compared by itself.
 """
 
 import math
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from graphopt.algebra.cutting import cut_of
 from graphopt.algebra.equality import equalities
 from graphopt.algebra.fingerprint import PRIMES, Field, Numbers, contraction, in_field
 from graphopt.algebra.joining import joined
@@ -38,9 +39,19 @@ def certificate(p: Polynomial, q: Polynomial, *, seed: int = 1, whole: bool = Fa
     """Compares two polynomials, in each of several fields; `whole`: along the whole of the indices that are
     summed over, so that sums of parts are the sum of all. Raises NoPolynomial where their dimensions do not
     fit, or they are too large to look at."""
-    if equalities(p) or equalities(q):
-        raise NoPolynomial  # indices run over a part of their range only
     mine, theirs = aligned(joined(p), joined(q))
+    cut = cut_of(mine, theirs)
+    if cut is not None:
+        pairs = zip(cut.blocks(mine), cut.blocks(theirs), strict=True)
+        first, *others = (certificate(one, other, seed=seed, whole=whole) for one, other in pairs)
+        return first.with_(others)
+    if equalities(mine) or equalities(theirs):
+        raise NoPolynomial  # indices run over a part of their range only
+    return _compared(mine, theirs, seed, whole)
+
+
+def _compared(mine: Polynomial, theirs: Polynomial, seed: int, whole: bool) -> Certificate:
+    """Of polynomials with the same free indices, which run over all of their range."""
     terms = (*mine.terms, *theirs.terms)
     # Sums over a part of an index's range have weights, which are drawn, too.
     degree = max((len(term.factors) + len(term.indices) for term in terms), default=0) or 1

@@ -5,7 +5,8 @@ from functools import partial, reduce
 
 import torch
 
-from graphopt.algebra.polynomial import NoPolynomial, Polynomial, times
+from graphopt.algebra.families import united
+from graphopt.algebra.polynomial import MAX_TERMS, NoPolynomial, Polynomial, times
 from graphopt.algebra.views import rearranged
 
 Labels = Sequence[str]
@@ -16,7 +17,8 @@ def contracted(operands: Sequence[Polynomial], labels: Sequence[Labels], out: La
     is broadcast. Raises NoPolynomial where dimensions do not fit."""
     bound = sorted({label for one in labels for label in one} - set(out))
     order = [*out, *bound]
-    arranged = [_arranged(p, list(names), order) for p, names in zip(operands, labels, strict=True)]
+    few = (united(p) if len(p.terms) > MAX_TERMS else p for p in operands)
+    arranged = [_arranged(p, list(names), order) for p, names in zip(few, labels, strict=True)]
     return reduce(times, arranged).summed(range(len(out), len(order)))
 
 

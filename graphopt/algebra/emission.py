@@ -10,8 +10,9 @@ import torch
 
 from graphopt.algebra.kernels import Kernel, kernel_of
 from graphopt.algebra.matrices import Matrices, is_added, matrices
-from graphopt.algebra.pieces import Piece, Product, Read, Reduced, Total
-from graphopt.algebra.polynomial import Factor, Index, Polynomial
+from graphopt.algebra.norms import is_norm
+from graphopt.algebra.pieces import Joined, Piece, Product, Read, Reduced, Total
+from graphopt.algebra.polynomial import Dims, Factor, Index, Polynomial
 from graphopt.algebra.polynomial import along as along_
 from graphopt.algebra.pricing import LONGEST_COLUMN, LONGEST_DOT, Prices, windows_of
 from graphopt.algebra.showing import (
@@ -25,10 +26,13 @@ from graphopt.algebra.windows import Schedule, schedule
 from graphopt.builder import Builder, Operand
 from graphopt.draft import Draft
 from graphopt.ir.graph import Node, Value
+from graphopt.ir.graph import Sequence as Operands
 from graphopt.ir.operands import shape_of, type_of
 from graphopt.ir.types import TensorType
 
 _ONE = Fraction(1)
+FEW_ROWS = 4
+"""Which are no block of their own for a kernel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,7 @@ class Laid:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """`value` takes a node's place; it holds what `dense` does, whatever its strides."""
+    """`value` takes a node's place; it holds what `dense` does, strides apart; for a norm, the root of it."""
 
     value: Value
     dense: Value
@@ -96,10 +100,11 @@ class Emission:
         NotEmitted."""
         kind = like.results[0].type
         assert isinstance(kind, TensorType)
-        self._build = Builder(self._draft, like)
+        self._build, self._kind = Builder(self._draft, like), kind
+        self._prices = Prices(self._draft.costs.profile, kind.dtype.itemsize)
         self._late = frozenset(v.name for v in like.operands) if like.op == "aten.add.Tensor" else frozenset()
         dense = self._dense(piece, p, kind)
-        value = self._relaid(dense, kind)
+        value = self._relaid(self._root(dense) if is_norm(like) else dense, kind)
         return Made(value, dense, tuple(self._build.nodes))
 
     def _dense(self, piece: Piece, p: Polynomial, kind: TensorType) -> Value:
@@ -107,13 +112,8 @@ class Emission:
         shape, slow = [int(size) for size in kind.shape], slowest_first(kind)
         wanted = [index for i in slow for index in p.dims[i]]
         laid = self._laid(piece, wanted)
-        value, order = laid.value, list(laid.order)
-        for index in p.free:
-            if index not in order:  # it is the same all along
-                value = self._op("aten.unsqueeze.default", value, len(order))
-                value = self._op("aten.expand.default", value, [*shape_of(value)[:-1], index.size])
-                order.append(index)
-        value = self._permuted(value, order, wanted)
+        laid = self._expanded(laid, p.free)
+        value = self._permuted(laid.value, laid.order, wanted)
         value = self._reshaped(value, [shape[i] for i in slow])
         assert isinstance(value.type, TensorType)
         if not value.type.is_contiguous or self._is_handed_on(value):
@@ -121,6 +121,10 @@ class Emission:
         if slow != sorted(slow):
             value = self._op("aten.permute.default", value, [slow.index(i) for i in range(len(shape))])
         return value
+
+    def _root(self, square: Value) -> Value:
+        """The root of a sum of squares, which is no less than zero but for rounding."""
+        return self._op("aten.sqrt.default", self._op("aten.clamp_min.default", square, 0.0))
 
     def _relaid(self, dense: Value, kind: TensorType) -> Value:
         """The same with the strides of a type, as of a part of larger memory."""
@@ -171,6 +175,8 @@ class Emission:
                 laid = self._scaled(self._summed(self._laid(of, wanted), piece.indices), by)
             case Total(parts, number):
                 laid = self._total(parts, number, piece.indices, wanted)
+            case Joined(index, blocks):
+                laid = self._joined(index, blocks, piece.indices, wanted)
         self._made[piece.key] = laid.value, tuple(piece.indices.index(index) for index in laid.order)
         return laid
 
@@ -296,18 +302,16 @@ class Emission:
             return self._scaled(self._elementwise(a, b, wanted), by)
         if batch and not rows and not columns:  # bmm of single rows and columns is slower
             return self._scaled(self._summed(self._elementwise(a, b, wanted), batch), by)
-        if by_index.turned:
-            a, b = b, a
         spread = self._spread_matrix(a, b, by_index, wanted)
         if spread is not None:
             return self._scaled(spread, by)
+        if by_index.turned:
+            a, b = b, a
         if batch:
-            left, right = self._grouped(a, batch, rows, inner), self._grouped(b, batch, inner, columns)
+            left, right = self._rows(a, batch, rows, inner), self._grouped(b, batch, inner, columns)
             value = self._op("aten.bmm.default", left, right)
         elif rows and columns:
-            value = self._op(
-                "aten.mm.default", self._grouped(a, rows, inner), self._grouped(b, inner, columns)
-            )
+            value = self._op("aten.mm.default", self._rows(a, rows, inner), self._grouped(b, inner, columns))
         elif rows:
             value = self._times_vector(self._grouped(a, rows, inner), self._grouped(b, inner))
         elif columns:
@@ -340,7 +344,11 @@ class Emission:
             before, after = x.order[: places[0]], x.order[places[-1] + 1 :]
             inner = x.order[places[0] : places[-1] + 1]
             order = (*before, *theirs, *after)
-            if before and after and {*inner} == {*by_index.inner} and order == tuple(wanted):
+            if not (before and after) or {*inner} != {*by_index.inner}:
+                continue
+            copied = [x.order, order] if _ordered(order, wanted) == order else [x.order]
+            is_there = order == tuple(wanted)
+            if is_there or self._prices.is_better_spread(before, theirs, after, inner, copied):
                 left = self._grouped(matrix, theirs, inner)
                 right = self._grouped(x, before, inner, after)
                 left = self._op("aten.expand.default", left, [shape_of(right)[0], -1, -1])
@@ -365,7 +373,7 @@ class Emission:
     ) -> Laid:
         """rest + by · a product of matrices or of vectors, as `is_added` allows."""
         a, b = self._alone_summed(self._laid(how.first), self._laid(how.second), out)
-        by_index = matrices(a.order, b.order, out, rest.order)
+        by_index = matrices(a.order, b.order, out, wanted)
         spread = self._spread_matrix(a, b, by_index, wanted, rest, by * how.coefficient)
         if spread is not None:
             return spread
@@ -385,7 +393,7 @@ class Emission:
             else:
                 value = self._op("aten.addmv.default", added, *operands, **alpha)
         elif inner:
-            operands = self._grouped(a, rows, inner), self._grouped(b, inner, columns)
+            operands = self._rows(a, rows, inner), self._grouped(b, inner, columns)
             value = self._op("aten.addmm.default", added, *operands, **alpha)
         else:
             operands = self._grouped(a, rows), self._grouped(b, columns)
@@ -409,6 +417,15 @@ class Emission:
             return self._op("aten.dot.default", a, b)
         return self._op("aten.sum.default", self._op("aten.mul.Tensor", a, b))
 
+    def _rows(self, laid: Laid, *groups: Sequence[Index]) -> Value:
+        """A matrix to multiply from the left, or a batch of such. Few rows have to lie one after the other
+        (MKL: else up to 3 times slower for 2 or 3)."""
+        value, rows = self._grouped(laid, *groups), groups[-2]
+        assert isinstance(value.type, TensorType)
+        if value.type.is_contiguous or not 1 < math.prod(index.size for index in rows) < FEW_ROWS:
+            return value
+        return self._op("aten.clone.default", value, memory_format=torch.contiguous_format)
+
     def _grouped(self, laid: Laid, *groups: Iterable[Index]) -> Value:
         """With one dimension for each group of indices."""
         parts = [list(group) for group in groups]
@@ -422,6 +439,38 @@ class Emission:
         order = _ordered((*a.order, *(i for i in b.order if i not in a.order)), wanted)
         return Laid(self._op("aten.mul.Tensor", self._spread(a, order), self._spread(b, order)), order)
 
+    def _joined(
+        self,
+        along: Index,
+        parts: Sequence[tuple[Piece, Dims]],
+        indices: Sequence[Index],
+        wanted: Sequence[Index],
+    ) -> Laid:
+        order = _ordered(indices, wanted)
+        values = []
+        for part, dims in parts:
+            of = dict(zip(indices, dims, strict=True))
+            inner = [index for one in order for index in of[one]]
+            laid = self._expanded(self._laid(part, inner), inner)
+            values.append(self._grouped(laid, *(of[one] for one in order)))
+        joined = self._op("aten.cat.default", Operands("list", tuple(values)), order.index(along))
+        return Laid(joined, order)
+
+    def _expanded(self, laid: Laid, indices: Iterable[Index]) -> Laid:
+        """With all of some indices, along which it is the same where it had not them."""
+        value, order = laid.value, [*laid.order]
+        for index in indices:
+            if index not in order:
+                value = self._op("aten.unsqueeze.default", value, len(order))
+                value = self._op("aten.expand.default", value, [*shape_of(value)[:-1], index.size])
+                order.append(index)
+        return Laid(value, tuple(order))
+
+    def _filled(self, number: Fraction) -> Laid:
+        """One number."""
+        zero = self._op("aten.full.default", [], 0.0, dtype=self._kind.dtype, device=self._kind.device)
+        return Laid(self._op("aten.add.Scalar", zero, self._number(number, zero)) if number else zero, ())
+
     def _total(
         self,
         parts: Sequence[tuple[Fraction, Piece]],
@@ -430,7 +479,7 @@ class Emission:
         wanted: Sequence[Index],
     ) -> Laid:
         if not parts:
-            raise NotEmitted
+            return self._filled(number)
         late = [(by, part) for by, part in parts if {*part.indices} == {*out} and self._is_late(part)]
         if late and len(late) < len(parts):
             early = [one for one in parts if one not in late]
@@ -453,7 +502,8 @@ class Emission:
                 continue
             if alone and isinstance(part.how, Product) and is_added(part.how, part.indices, indices):
                 added = self._total(rest, number, indices, wanted)
-                return self._added_to(added, by, part.how, part.indices, wanted)
+                order = wanted if {*part.indices} <= {*wanted} else added.order
+                return self._added_to(added, by, part.how, part.indices, order)
         return self._sum([(c, self._laid(part, wanted)) for c, part in parts], number, out, wanted)
 
     def _is_late(self, piece: Piece) -> bool:

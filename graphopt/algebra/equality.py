@@ -8,7 +8,7 @@ Where j is summed over, as in a product, it is given by k, and the blocks multip
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from graphopt.algebra.polynomial import (
@@ -56,13 +56,35 @@ def on_diagonal(p: Polynomial, value: Value) -> Polynomial:
 
 
 def resolved(p: Polynomial) -> Polynomial:
-    """The same without the equalities that give an index which is summed over, and without what is zero."""
-    free = frozenset(p.free)
-    terms: Iterable[Term | None] = p.terms
+    """The same without the equalities that give an index which is summed over, or that give all of a
+    dimension by several; and without what is zero."""
+    free, terms = frozenset(p.free), p.terms
     if equalities(p):
-        terms = (_resolved(term, free) for term in p.terms)
-    found = (term and narrowed(term, free) for term in terms)
+        terms = tuple(filter(None, (_resolved(term, free) for term in terms)))
+        for factor in (f for term in terms for f in term.factors if isinstance(f, Equal)):
+            for whole, by in (factor.accesses, factor.accesses[::-1]):
+                if parts := _whole(whole, by, free):
+                    return resolved(_split(Polynomial(p.dims, terms), whole.steps[0][0], parts))
+    found = (narrowed(term, free) for term in terms)
     return Polynomial(p.dims, tuple(term for term in found if term is not None))
+
+
+def _whole(whole: Access, by: Access, free: frozenset[Index]) -> Sequence[Index]:
+    """The indices that are summed over and together are a free one, slowest first; else none."""
+    parts = [index for index, _ in sorted(by.steps, key=lambda pair: -pair[1])]
+    match whole.steps:
+        case ((index, 1),) if index in free and len(parts) > 1 and free.isdisjoint(parts):
+            same = by == Access(whole.start, mixed(parts).steps)
+            return parts if same and math.prod(part.size for part in parts) == index.size else ()
+        case _:
+            return ()
+
+
+def _split(p: Polynomial, index: Index, like: Sequence[Index]) -> Polynomial:
+    """The same with several indices of the sizes of others in the place of one."""
+    parts = tuple(new_index(one.size) for one in like)
+    dims = tuple(tuple(i for one in dim for i in (parts if one == index else (one,))) for dim in p.dims)
+    return p.with_({index: mixed(parts)}, dims)
 
 
 def _resolved(term: Term, free: frozenset[Index]) -> Term | None:
@@ -89,7 +111,19 @@ def _resolved(term: Term, free: frozenset[Index]) -> Term | None:
                     if inside:
                         steps = tuple((i, way // step) for i, way in by.steps)
                         return _resolved(rest.with_({index: Access(start, steps)}), free)
+        for step in sorted({step for access in (one, other) for _, step in access.steps if step > 1}):
+            low, high = zip(_digits(one, step), _digits(other, step), strict=True)
+            if all(access.lowest >= 0 and access.highest < step for access in low):
+                equal = (Equal(factor.leaf, low), Equal(factor.leaf, high))
+                return _resolved(Term(rest.coefficient, (*rest.factors, *equal)), free)
     return term
+
+
+def _digits(access: Access, base: int) -> tuple[Access, Access]:
+    """Two accesses, of which the second counts times the base."""
+    high = tuple((index, step // base) for index, step in access.steps if step % base == 0)
+    low = tuple((index, step) for index, step in access.steps if step % base)
+    return Access(access.start % base, low), Access(access.start // base, high)
 
 
 def filled(shape: Sequence[int], terms: tuple[Term, ...]) -> Polynomial:

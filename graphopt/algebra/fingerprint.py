@@ -70,6 +70,17 @@ class Field:
             weight *= size
         return self._drawn(place)
 
+    def drawn(self, origin: int, order: Sequence[Index]) -> Numbers:
+        """A tensor like no other but those of the same origin."""
+        place = np.zeros([self.size(i) for i in order], dtype=np.uint64)
+        with np.errstate(over="ignore"):
+            place = place + np.uint64(origin << 8 & (1 << 64) - 1) + np.uint64(self._seed << 60)
+            weight = 1
+            for index in reversed(order):
+                place = place + (self._along(index, order) * weight).astype(np.uint64)
+                weight *= self.size(index)
+        return self._drawn(place)
+
     def summed(self, numbers: Numbers, axis: int, index: Index) -> Numbers:
         """The sum over an axis, which an index runs along."""
         if self.size(index) < index.size:

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 
 from graphopt.algebra.pieces import Product
 from graphopt.algebra.polynomial import Index
-
-NARROW = 8
-"""Columns of a matrix that are few."""
+from graphopt.analysis.seconds import NARROW
 
 
 @dataclass(frozen=True, slots=True)

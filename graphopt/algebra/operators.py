@@ -1,5 +1,6 @@
 """What each operator of products and sums computes, as a polynomial of its operands."""
 
+import contextlib
 import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
@@ -119,7 +120,12 @@ def _power(
 
 def _sum(o: Operands) -> Polynomial:
     o.only("self", "dim", "keepdim")
-    p, dims = o.tensor("self"), o.integers("dim")
+    return summed(o.tensor("self"), o)
+
+
+def summed(p: Polynomial, o: Operands) -> Polynomial:
+    """The sum over the dimensions that are named, or all, which stay with size 1 where that is asked for."""
+    dims = o.integers("dim")
     rank = len(p.dims)
     gone = {dim % rank for dim in dims} if dims and rank else set(range(rank))
     found = p.summed(gone)
@@ -132,6 +138,16 @@ def _sum(o: Operands) -> Polynomial:
 def _mean(o: Operands) -> Polynomial:
     found = _sum(o)
     return found.scaled(Fraction(math.prod(found.shape), math.prod(o.tensor("self").shape)))
+
+
+def _squared_error(o: Operands) -> Polynomial:
+    error = plus(o.tensor("self"), o.tensor("target").scaled(Fraction(-1)))
+    squares, kind = times(error, error), o.number("reduction", 1)
+    if not kind:
+        return squares
+    return squares.summed(range(len(squares.dims))).scaled(
+        Fraction(1, math.prod(squares.shape)) if kind == 1 else Fraction(1)
+    )
 
 
 def _spelled(text: str, *names: str) -> Reader:
@@ -264,6 +280,32 @@ def _joined(parts: Sequence[Polynomial], dims: Sequence[int], o: Operands) -> Po
     return united(reduce(plus, parts))
 
 
+def _stacked(least: int, dim: int) -> Reader:
+    """Tensors of at least some dimensions one after the other, as vstack, hstack and dstack have them."""
+
+    def read(o: Operands) -> Polynomial:
+        return _joined([_at_least(p, least) for p in o.tensors("tensors")], [dim], o)
+
+    return read
+
+
+def _at_least(p: Polynomial, rank: int) -> Polynomial:
+    """With dimensions of size 1 as torch.atleast_1d, 2d and 3d put them."""
+    before = 1 if rank > 1 and len(p.dims) < 2 else 0
+    dims = ((),) * before + p.dims
+    return Polynomial(dims + ((),) * (rank - len(dims)), p.terms)
+
+
+def _hstack(o: Operands) -> Polynomial:
+    parts = [_at_least(p, 1) for p in o.tensors("tensors")]
+    return _joined(parts, [0 if len(parts[0].dims) == 1 else 1], o)
+
+
+def _column_stack(o: Operands) -> Polynomial:
+    parts = [Polynomial(p.dims + ((),) * (2 - len(p.dims)), p.terms) for p in o.tensors("tensors")]
+    return _joined(parts, [1], o)
+
+
 def _block_diag(o: Operands) -> Polynomial:
     parts = o.tensors("tensors")
     if any(len(p.dims) != 2 for p in parts):
@@ -277,6 +319,14 @@ def _flipped(o: Operands) -> Polynomial:
     return p.with_({i: Access(i.size - 1, ((i, -1),)) for i in indices}, p.dims)
 
 
+def _with_zeros(p: Polynomial, dim: int, before: int, after: int, value: Value) -> Polynomial:
+    """Of products, zeros around one factor would meet what is infinite in another."""
+    if all(len(term.factors) == 1 for term in p.terms):
+        with contextlib.suppress(NoPolynomial):
+            return extended(p, dim, before, after)
+    return placed(p, dim, before, before + p.shape[dim] + after, value)
+
+
 def _padded(o: Operands) -> Polynomial:
     p, pads = o.tensor("self"), o.integers("pad")
     if o.given.get("mode", Lit("constant")) != Lit("constant") or any(pad < 0 for pad in pads):
@@ -286,10 +336,7 @@ def _padded(o: Operands) -> Polynomial:
     for place, (before, after) in enumerate(zip(pads[::2], pads[1::2], strict=True)):
         if before or after:
             dim = len(p.dims) - 1 - place
-            try:
-                p = extended(p, dim, before, after)
-            except NoPolynomial:
-                p = placed(p, dim, before, before + p.shape[dim] + after, o.result)
+            p = _with_zeros(p, dim, before, after, o.result)
     return p
 
 
@@ -307,6 +354,7 @@ READERS: dict[str, Reader] = {
     "addcmul": _addcmul,
     "sum": _sum,
     "mean": _mean,
+    "mse_loss": _squared_error,
     "trace": _spelled("ii ", "self"),
     "mm": _spelled(_MM, "self", "mat2"),
     "bmm": _spelled("bik bkj bij", "self", "mat2"),
@@ -337,6 +385,10 @@ READERS: dict[str, Reader] = {
     "diag": _diag,
     **dict.fromkeys(("cat", "concat", "concatenate"), _cat),
     "stack": _stack,
+    **dict.fromkeys(("vstack", "row_stack"), _stacked(2, 0)),
+    "hstack": _hstack,
+    "dstack": _stacked(3, 2),
+    "column_stack": _column_stack,
     "block_diag": _block_diag,
     **dict.fromkeys(("pad", "constant_pad_nd"), _padded),
     "flip": _flipped,

@@ -1,13 +1,14 @@
 """Tensors that an evaluation makes one of another: elements of leaves, products of two, sums of several."""
 
-from collections.abc import Iterable, Iterator, Mapping
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
 from typing import TypeAlias
 
 from graphopt.algebra.fingerprint import Field, Numbers, canonical, contraction, in_field, total
-from graphopt.algebra.polynomial import Access, Factor, Index, along
+from graphopt.algebra.polynomial import Access, Dims, Factor, Index, along
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,16 @@ class Total:
     number: Fraction = Fraction(0)
 
 
-How: TypeAlias = Read | Product | Reduced | Total
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Tensors one after the other along an index. `parts`: each, and the indices that it has, or is the same
+    along, in the place of each of the whole's."""
+
+    index: Index
+    parts: "tuple[tuple[Piece, Dims], ...]"
+
+
+How: TypeAlias = Read | Product | Reduced | Total | Joined
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +84,8 @@ class Piece:
                 return (of,)
             case Total(parts):
                 return tuple(piece for _, piece in parts)
+            case Joined(_, blocks):
+                return tuple(piece for piece, _ in blocks)
             case _:
                 return ()
 
@@ -115,6 +127,10 @@ def _renamed(how: How, names: Mapping[Index, Index], known: Mapping[Index, Acces
             return Reduced(coefficient, of.renamed(names))
         case Total(parts, number):
             return Total(tuple((c, piece.renamed(names)) for c, piece in parts), number)
+        case Joined(index, blocks):
+            groups = (tuple(tuple(names.get(i, i) for i in one) for one in dims) for _, dims in blocks)
+            pieces = (piece.renamed(names) for piece, _ in blocks)
+            return Joined(names.get(index, index), tuple(zip(pieces, groups, strict=True)))
 
 
 class Pieces:
@@ -157,6 +173,19 @@ class Pieces:
         numbers = total([(c, piece.numbers, piece.indices) for c, piece in found], order, self.field)
         numbers = (numbers + in_field(number, self.field.prime)) % self.field.prime
         return self._made(order, numbers, Total(found, number), all(piece.fixed for _, piece in found))
+
+    def joined(self, index: Index, order: tuple[Index, ...], parts: "Sequence[tuple[Piece, Dims]]") -> Piece:
+        """Parts one after the other along one of the indices of an order: a tensor that is equal to others
+        made of the same parts, and to no other."""
+        digest = hashlib.sha256(repr((order.index(index), [one.size for one in order])).encode())
+        for piece, dims in parts:
+            places = [
+                [(piece.indices.index(i) if i in piece.indices else -1, i.size) for i in one] for one in dims
+            ]
+            digest.update(repr((piece.key, places)).encode())
+        numbers = self.field.drawn(int.from_bytes(digest.digest()[:7], "big"), order)
+        fixed = all(piece.fixed for piece, _ in parts)
+        return Piece(order, numbers, digest.digest(), Joined(index, tuple(parts)), fixed)
 
     def _made(self, order: tuple[Index, ...], numbers: Numbers, how: How, fixed: bool) -> Piece:
         key, indices = canonical(numbers, order)

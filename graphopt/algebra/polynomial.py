@@ -17,6 +17,8 @@ from graphopt.ir.graph import Value
 
 MAX_TERMS, MAX_FACTORS = 32, 16
 """What grows beyond is left as it is spelled."""
+MAX_SUMMANDS = 160
+"""Of a sum, which may turn out to be few terms: those of a loop are one."""
 
 _numbers = count()
 
@@ -188,7 +190,7 @@ def number(value: Fraction) -> Polynomial:
 def plus(a: Polynomial, b: Polynomial) -> Polynomial:
     """a + b, broadcast. Raises NoPolynomial where their dimensions are made of indices that do not fit."""
     one, other = aligned(a, b)
-    if len(one.terms) + len(other.terms) > MAX_TERMS:
+    if len(one.terms) + len(other.terms) > MAX_SUMMANDS:
         raise NoPolynomial
     return Polynomial(one.dims, (*one.terms, *other.terms))
 

@@ -4,12 +4,12 @@ import math
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 
-from graphopt.algebra.pieces import Piece, Product, Read, Reduced, Total
+from graphopt.algebra.pieces import Joined, Piece, Product, Read, Reduced, Total
 from graphopt.algebra.polynomial import Access, Index
 from graphopt.algebra.windows import Schedule, Stage, Sums, is_window, schedule
 from graphopt.analysis.contractions import Product as Contraction
 from graphopt.analysis.keeping import price
-from graphopt.analysis.seconds import convolution_seconds
+from graphopt.analysis.seconds import NARROW, convolution_seconds
 from graphopt.profile import Profile
 
 LONGEST_DOT, LONGEST_COLUMN = 4096, 2048
@@ -44,6 +44,8 @@ class Prices:
                 return self._at("reduce", rows, max(of.elements // rows, 1))
             case Total(parts, number):
                 return self.total([c for c, _ in parts], number, piece.indices)
+            case Joined():
+                return self._at("copy", 2 * piece.elements * self._itemsize)
 
     def held(self, out: Iterable[Index]) -> float:
         """To hold a tensor over some indices that calls do not change."""
@@ -64,6 +66,8 @@ class Prices:
             multiplied = self._at("pointwise", 3 * batch * inner * self._itemsize)
             return seconds + multiplied + self._at("reduce", batch, inner)
         views = 2 * self._at("view")
+        if min(rows, columns) <= NARROW:  # few rows are multiplied faster than few columns
+            rows, columns = sorted((rows, columns))
         if batch == 1:
             return seconds + views + self._at("linear", rows, columns, inner)
         # The way round that is emitted: few columns take several times as long as few rows.
@@ -113,6 +117,20 @@ class Prices:
         """To add multiples of tensors, and a number."""
         sums = len(numbers) - 1 + bool(number) + any(abs(c) != 1 for c in numbers)
         return sums * self._at("pointwise", 3 * _size(out) * self._itemsize)
+
+    def is_better_spread(
+        self,
+        lead: Iterable[Index],
+        rows: Iterable[Index],
+        trail: Iterable[Index],
+        inner: Iterable[Index],
+        copied: Sequence[Iterable[Index]],
+    ) -> bool:
+        """Whether a matrix is better multiplied with each of many than with all of them at once, for which
+        tensors over some indices have to be copied."""
+        batch, m, n, k = map(_size, (lead, rows, trail, inner))
+        copies = sum(self._at("transpose", 2 * _size(one) * self._itemsize) for one in copied)
+        return self._at("bmm", batch, m, n, k) < self._at("linear", m, batch * n, k) + copies
 
     def relaid(self, elements: int, span: int) -> float:
         """To lay a result out as a part of larger memory that reaches over `span` elements."""

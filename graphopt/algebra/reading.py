@@ -1,6 +1,6 @@
 """Which polynomial of its operands a node computes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any
 
@@ -14,12 +14,13 @@ from graphopt.algebra.polynomial import (
     NoPolynomial,
     Polynomial,
 )
-from graphopt.algebra.views import rearranged
+from graphopt.algebra.views import parts_of, rearranged
 from graphopt.analysis.memory import reads_memory
 from graphopt.ir.graph import Node, Value
+from graphopt.ir.graph import Sequence as Items
 from graphopt.ir.laws import Form, is_number, kind_of, laws_of
 from graphopt.ir.literal import Lit
-from graphopt.ir.operands import operands_of, tensor_of
+from graphopt.ir.operands import operands_of, shape_of, tensor_of
 from graphopt.ir.ops import Alias, Effect, effect_of, lookup
 from graphopt.ir.resolve import called
 
@@ -28,11 +29,21 @@ _AS_WRITTEN: Mapping[float, Fraction] = {}
 
 
 def read(node: Node, known: Known, exact: Mapping[float, Fraction] = _AS_WRITTEN) -> Polynomial:
-    """The polynomial that a node computes of those of its operands, all tensors of one floating dtype.
+    """The polynomial that a node's only result is of those of its operands, as `read_all` has it."""
+    found = read_all(node, known, exact)
+    if len(found) != 1:
+        raise NoPolynomial
+    return found[0]
+
+
+def read_all(
+    node: Node, known: Known, exact: Mapping[float, Fraction] = _AS_WRITTEN
+) -> tuple[Polynomial, ...]:
+    """The polynomial of each result of a node, of those of its operands, all tensors of one floating dtype.
     `exact`: the fractions that its literals are the nearest numbers to, where they stand for others.
     Raises NoPolynomial."""
-    result = tensor_of(node.results[0]) if len(node.results) == 1 else None
-    kinds = [result, *map(tensor_of, node.operands)]
+    kinds = [*map(tensor_of, (*node.results, *node.operands))]
+    result = kinds[0] if node.results else None
     if result is None or effect_of(node) is not Effect.NONE or reads_memory(node):
         raise NoPolynomial
     if not result.dtype.is_floating_point:
@@ -40,8 +51,8 @@ def read(node: Node, known: Known, exact: Mapping[float, Fraction] = _AS_WRITTEN
     for kind in kinds:
         if kind is None or kind.dtype != result.dtype or not kind.is_static or 0 in kind.shape:
             raise NoPolynomial
-    found = _polynomial(node, known, exact)
-    if not all(is_told(term.coefficient) for term in found.terms):
+    found = _parts(node, known) if node.many else (_polynomial(node, known, exact),)
+    if not all(is_told(term.coefficient) for p in found for term in p.terms):
         raise NoPolynomial  # 1 / (2³¹ − 19) is nothing in a field of so many elements
     return found
 
@@ -75,13 +86,36 @@ def _copied(node: Node, operands: Operands) -> Polynomial | None:
 
 def _shown(node: Node, known: Known) -> Polynomial:
     """What an operator that rearranges its only tensor makes of it."""
+    if node.many:
+        raise NoPolynomial
+    p, run = _only(node, known)
+    try:
+        return rearranged(p, run)
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        raise NoPolynomial from error
+
+
+def _parts(node: Node, known: Known) -> tuple[Polynomial, ...]:
+    """What an operator that takes its only tensor apart makes of it, or one that spreads several."""
+    if node.op == "aten.broadcast_tensors.default":
+        shape = shape_of(node.results[0])
+        each = operands_of(node)["tensors"]
+        assert isinstance(each, Items)
+        values = [value for value in each.items if isinstance(value, Value)]
+        return tuple(resolved(rearranged(known(value), lambda t: t.expand(shape))) for value in values)
+    p, run = _only(node, known)
+    try:
+        return tuple(map(resolved, parts_of(p, run)))
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        raise NoPolynomial from error
+
+
+def _only(node: Node, known: Known) -> tuple[Polynomial, Callable[[torch.Tensor], Any]]:
+    """The only tensor among a node's operands, and the node as a function of it."""
+    if len(node.operands) != 1:
+        raise NoPolynomial
 
     def run(operand: torch.Tensor) -> Any:
         return called(node, lambda arg: arg.value if isinstance(arg, Lit) else operand)
 
-    if len(node.operands) != 1 or node.many:
-        raise NoPolynomial
-    try:
-        return rearranged(known(node.operands[0]), run)
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:
-        raise NoPolynomial from error
+    return known(node.operands[0]), run

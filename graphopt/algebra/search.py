@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 
+from graphopt.algebra.cutting import cut_of
 from graphopt.algebra.orders import Orders, Plan
 from graphopt.algebra.pieces import Piece, Pieces
 from graphopt.algebra.polynomial import Index, Polynomial, Term, along, new_index
@@ -82,10 +83,23 @@ class Search:
         """The best plan found; what it makes is `done` from now on."""
         self._products.clear()
         self._left = MOST_CANDIDATES
-        summands = [self._summand(term, p) for term in p.terms]
-        found = self._evaluated(summands, frozenset(p.free))
+        found = self._planned(p)
         self.done.update((piece.key, piece) for piece in found.piece.everything())
         return found
+
+    def _planned(self, p: Polynomial) -> Plan:
+        """A plan for a polynomial, or for each of its blocks, which are joined then."""
+        cut = cut_of(p)
+        if cut is None:
+            return self._evaluated([self._summand(term, p) for term in p.terms], frozenset(p.free))
+        blocks = [*cut.blocks(p)]
+        plans = [*map(self._planned, blocks)]
+        dims = (block.dims for block in blocks)
+        pieces = [plan.piece for plan in plans]
+        whole = self._pieces.joined(cut.index, p.free, [*zip(pieces, dims, strict=True)])
+        costs = {key: cost for plan in plans for key, cost in plan.costs.items()}
+        costs.setdefault(whole.key, self._orders.cost(whole))
+        return Plan(whole, costs)
 
     def _summand(self, term: Term, p: Polynomial) -> Summand:
         """A term whose bound indices are in no other: a tensor that is taken out of several has one name for

@@ -14,13 +14,22 @@ from graphopt.algebra.polynomial import Access, Index, NoPolynomial, Polynomial,
 def rearranged(p: Polynomial, run: Callable[[torch.Tensor], torch.Tensor]) -> Polynomial:
     """The result of `run`, which shows elements of its operand. Raises NoPolynomial where it copies them, or
     negates them, or they lie in a way that indices cannot say."""
+    return parts_of(p, lambda operand: (run(operand),))[0]
+
+
+def parts_of(p: Polynomial, run: Callable[[torch.Tensor], Sequence[torch.Tensor]]) -> tuple[Polynomial, ...]:
+    """The results of `run`, each as `rearranged` has it."""
     operand = torch.empty(p.shape, device="meta")
-    result = run(operand)
-    if result.is_neg() or result.is_conj():
-        raise NoPolynomial
-    if result.untyped_storage()._cdata != operand.untyped_storage()._cdata or result.dtype != operand.dtype:
-        raise NoPolynomial
-    return shown(p, int(result.storage_offset()), tuple(result.shape), result.stride())
+    found = []
+    for result in run(operand):
+        if result.is_neg() or result.is_conj():
+            raise NoPolynomial
+        if result.untyped_storage()._cdata != operand.untyped_storage()._cdata:
+            raise NoPolynomial
+        if result.dtype != operand.dtype:
+            raise NoPolynomial
+        found.append(shown(p, int(result.storage_offset()), tuple(result.shape), result.stride()))
+    return tuple(found)
 
 
 def shown(p: Polynomial, offset: int, shape: Sequence[int], strides: Sequence[int]) -> Polynomial:

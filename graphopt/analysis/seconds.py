@@ -24,6 +24,9 @@ _BY_BYTES = frozenset(
 )
 _PAIRED = frozenset({"softmax", "norm", "reduce"})  # by rows and columns
 _LIKE = {"broadcast": "pointwise", "strided": "pointwise", "depthwise": "convolution"}  # in their ratios
+_MATRICES = frozenset(("aten.mm.default", "aten.matmul.default", "aten.addmm.default", "aten.bmm.default"))
+NARROW = 15
+"""Columns of a matrix that are few."""
 _HEAD = 64  # the width that attention is measured at
 
 
@@ -111,12 +114,29 @@ def _contraction(node: Node, found: tuple[Product, ...], profile: Profile, sizes
     for one in found:
         kind = "linear" if one.batch == 1 else "bmm"
         shape = (one.m, one.n, one.k) if one.batch == 1 else (one.batch, one.m, one.n, one.k)
-        seconds += tables[kind].at(*(max(size, 1) for size in shape)) * _ratio(profile, kind, first)
+        table = "narrow" if kind == "linear" and is_narrow(node, sizes) else kind
+        seconds += tables[table].at(*(max(size, 1) for size in shape)) * _ratio(profile, kind, first)
     if name == "einsum":
         seconds += 4 * len(found) * tables["view"].at()
     if name == "matmul" and found[0].batch > 1:
         seconds += _folded(node, profile, sizes)
     return seconds, "linear"
+
+
+def is_narrow(node: Node, sizes: Sizes = _ONES) -> bool:
+    """Whether it multiplies by few columns, which lie so that this is slow: as rows of few elements, or
+    the other matrix as columns."""
+    if node.op not in _MATRICES:
+        return False
+    (one,) = products(node, sizes)
+    if not 1 < one.n <= NARROW < one.m:
+        return False
+    left, right = (arg.type for arg in node.args[-2:] if isinstance(arg, Value))
+    return _strides_by_one(right) or not _strides_by_one(left)
+
+
+def _strides_by_one(kind: object) -> bool:
+    return isinstance(kind, TensorType) and _last_stride(kind) == 1
 
 
 def _folded(node: Node, profile: Profile, sizes: Sizes) -> float:

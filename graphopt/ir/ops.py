@@ -122,6 +122,13 @@ _TRANSPARENT = frozenset(
 _STRONGEST = (Effect.OPAQUE, Effect.WRITES, Effect.RANDOM, Effect.RAISES, Effect.NONE)
 
 
+_FROBENIUS = frozenset(
+    ("aten.linalg_norm.default", "aten.linalg_norm.ord_str", "aten.linalg_matrix_norm.str_ord")
+)
+"""Norms that are roots of sums of squares unless another order is given, for which singular values may be
+searched in vain."""
+
+
 def effect_of(node: Node) -> Effect:
     """The effect of one node: its operator's, narrowed by literal flags such as `train=False`; a pure
     operator on a number that is read from a tensor may raise. Effects in sub-graphs are the node's."""
@@ -137,6 +144,8 @@ def effect_of(node: Node) -> Effect:
         return Effect.NONE
     share = _HARMLESS_AT_ZERO.get(node.op)
     if share is not None and _given(node, share) in (None, Lit(0.0)):
+        return Effect.NONE
+    if node.op in _FROBENIUS and _given(node, "ord") in (None, Lit(None), Lit("fro")):
         return Effect.NONE
     flag = _HARMLESS_WHEN_FALSE.get(node.op)
     if flag is not None:

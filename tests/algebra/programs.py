@@ -219,6 +219,30 @@ def _blocks(env: Env) -> Iterator[str]:
             yield f"torch.cat([{m}, {n}])"
 
 
+def _parts(env: Env) -> Iterator[str]:
+    """Tensors taken apart, and put together of what is made of the parts."""
+    for m, a in env.items():
+        for d in range(a.dim()):
+            yield from (f"{m}.unbind({d})[-1]", f"torch.cat({m}.chunk(2, {d})[::-1], {d})")
+            yield from (f"torch.stack({m}.split(1, {d})).sum(0)", f"sum({m}.tensor_split(2, {d})[:1])")
+            yield f"torch.stack([one * 2 + {m}.sum() for one in {m}.unbind({d})], -1)"
+    for m, n, a, b in _pairs(env, 2, 2):
+        yield from (f"torch.block_diag({m}, {n})", f"torch.nn.functional.pad({m}, (0, 1, 1, 0))")
+        if a.shape[1] == b.shape[1]:
+            yield from (f"torch.stack([{m} @ row for row in {n}])", f"sum({m} @ row for row in {n}.unbind())")
+            yield f"torch.stack([{m}[0] * row for row in {n}], 1)"
+            yield f"torch.vstack([{m}, {n}])"
+            if a.shape[0] == a.shape[1]:
+                yield f"torch.stack([row @ {m} @ row for row in {n}])"
+        if a.shape[0] == b.shape[0]:
+            yield f"torch.stack([torch.outer(one, other) for one, other in zip({m}, {n})])"
+            yield f"torch.hstack([{m}, {n}])"
+        if a.shape[1] == b.shape[0]:
+            yield f"torch.cat([{m} @ part for part in {n}.chunk(2, 1)], 1)"
+            yield f"torch.cat([part @ {n} for part in {m}.split([1, {len(a) - 1}])])"
+            yield f"sum(x @ y for x, y in zip({m}.chunk(2, 1), {n}.chunk(2)))"
+
+
 def _writes(env: Env) -> Iterator[str]:
     for m, a in env.items():
         yield from (f"{m}.add_(1)", f"{m}.mul_(2)", f"{m}.zero_()", f"{m}.relu_()")
@@ -229,7 +253,7 @@ def _writes(env: Env) -> Iterator[str]:
 
 KINDS: tuple[Pool, ...] = (
     _matrix_products, _matrix_products, _vectors, _vectors, _batched, _sums, _sums, _fused, _numbers,
-    _reduced, _views, _views, _blocks, _writes,
+    _reduced, _views, _views, _blocks, _parts, _writes,
 )  # fmt: skip
 
 

@@ -6,12 +6,14 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
+from functools import reduce
 
 import pytest
 import torch
 
 from graphopt.algebra.certificate import certificate
 from graphopt.algebra.contraction import contracted, product
+from graphopt.algebra.equality import equalities, on_diagonal, placed, resolved
 from graphopt.algebra.fingerprint import PRIMES
 from graphopt.algebra.polynomial import (
     Access,
@@ -121,6 +123,69 @@ DIFFERENT: dict[str, Callable[[], tuple[Polynomial, Polynomial]]] = {
         X.summed((0,)).scaled(Fraction(1, N + 1)),
     ),
 }
+
+
+def joined(*parts: Polynomial, dim: int = 0) -> Polynomial:
+    """One after the other, as a sum of what is zero elsewhere."""
+    size, start, found = sum(p.shape[dim] for p in parts), 0, list[Polynomial]()
+    for p in parts:
+        found.append(placed(p, dim, start, size, A.terms[0].factors[0].leaf))
+        start += p.shape[dim]
+    return resolved(reduce(plus, found))
+
+
+def in_blocks(p: Polynomial, q: Polynomial) -> Polynomial:
+    """p and q on a diagonal."""
+    zeros = [Polynomial(one.dims, ()) for one in (contracted([p, q], ["ab", "cd"], "ad"),) * 2]
+    return joined(joined(p, zeros[0], dim=1), joined(t(zeros[1]), q, dim=1))
+
+
+TALL = product(part(A, 0, 0, 20), B)
+BLOCKS: dict[str, tuple[Polynomial, Polynomial]] = {
+    "blocks of products": (joined(AB, TALL), product(joined(A, part(A, 0, 0, 20)), B)),
+    "side by side": (joined(AB, product(A, C), dim=1), product(A, joined(B, C, dim=1))),
+    "on a diagonal": (
+        product(in_blocks(A, B), joined(C, D)), joined(product(A, C), product(B, D))
+    ),
+    "a diagonal that is left": (
+        product(in_blocks(A, B), in_blocks(C, D)), in_blocks(product(A, C), product(B, D))
+    ),
+    "with a bias": (joined(plus(AB, X), plus(C, X)), plus(joined(AB, C), X)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_it_accepts_results_put_together_of_blocks(name: str) -> None:
+    p, q = BLOCKS[name]
+    assert equalities(p)
+    found = certificate(p, q)
+    assert found.holds and found.bound < 1e-12
+
+
+FALSE_BLOCKS: dict[str, tuple[Polynomial, Polynomial]] = {
+    "exchanged": (joined(AB, C), joined(C, AB)),
+    "cut one element earlier": (joined(part(A, 0, 0, 20), part(A, 0, 21, 20)), part(A, 0, 0, 40)),
+    "cut elsewhere": (
+        joined(part(A, 0, 0, 20), part(B, 0, 20, 20)), joined(part(A, 0, 0, 21), part(B, 0, 21, 19))
+    ),
+    "one element of one block": (
+        joined(AB, part(C, 0, 0, 1), part(D, 0, 1, 49)), joined(AB, D)
+    ),
+    "something where zeros are": (in_blocks(A, B), joined(joined(A, C, dim=1), joined(D, B, dim=1))),
+    "a lost transpose in the last": (joined(AB, t(C)), joined(AB, C)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FALSE_BLOCKS)
+def test_it_rejects_other_blocks(name: str) -> None:
+    assert not certificate(*FALSE_BLOCKS[name]).holds
+
+
+def test_what_is_no_block_is_not_looked_at() -> None:
+    """A diagonal has a block for each element."""
+    p = on_diagonal(X, A.terms[0].factors[0].leaf)
+    with pytest.raises(NoPolynomial):
+        certificate(p, p)
 
 
 def strided(p: Polynomial, start: int, size: int) -> Polynomial:

@@ -195,7 +195,7 @@ EDGES = [
     for stride in (1, 2, 3)
     for padding in (0, 1, 2)
     for dilation in (1, 2)
-    if dilation * (kernel - 1) < size + 2 * padding
+    if dilation * (kernel - 1) + stride < size + 2 * padding  # two positions at least
 ][::8]
 
 

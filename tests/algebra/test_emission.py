@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import graphopt
-from graphopt.ir.graph import Node
+from graphopt.ir.graph import Node, Value
+from graphopt.ir.operands import shape_of, type_of
 
 PASSES = ("redundant-view", "common-subexpression", "sum-product", "dead-code")
 
@@ -86,6 +87,47 @@ def test_an_identity_matrix_that_is_returned_stays() -> None:
     assert "eye" in operators(found)
 
 
+Z = torch.zeros
+JOINED: dict[str, tuple[Callable[..., object], tuple[tuple[int, ...], ...], int]] = {
+    "blocks on the diagonal": (
+        lambda a, b, x: torch.block_diag(a, b) @ x, ((300, 200), (200, 300), (500, 64)), 2
+    ),
+    "blocks on the diagonal, from the right": (
+        lambda a, b, x, v: torch.nn.functional.linear(x, torch.block_diag(a, b), v),
+        ((256, 256), (256, 256), (64, 512), (512,)), 2,
+    ),
+    "a triangle of blocks": (
+        lambda a, b, c, x: torch.cat([torch.cat([a, Z(256, 256)], 1), torch.cat([b, c], 1)]) @ x,
+        (*((256, 256),) * 3, (512, 64)), 3,
+    ),
+    "batches of blocks": (
+        lambda a, b, x: torch.cat(
+            [torch.cat([a, Z(8, 128, 64)], 2), torch.cat([Z(8, 64, 128), b], 2)], 1
+        ) @ x,
+        ((8, 128, 128), (8, 64, 64), (8, 192, 32)), 2,
+    ),
+    "chains side by side": (
+        lambda a, b, x: torch.cat([(a @ b) @ x, (b @ a) @ x], 1), ((300, 300), (300, 300), (300, 8)), 4
+    ),
+    "a chain with zeros around": (
+        lambda a, b, x: torch.nn.functional.pad((a @ b) @ x, (1, 2, 3, 0)), (*((300, 300),) * 2, (300, 4)), 2
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", JOINED)
+def test_what_is_put_together_of_blocks_is_made_block_by_block(name: str) -> None:
+    program, shapes, products = JOINED[name]
+    names = operators(optimized(program, *shapes))
+    assert sum(one in ("mm", "bmm", "addmm") for one in names) == products
+    assert "cat" in names and not {"matmul", "linear", "block_diag", "pad"} & {*names}
+
+
+def test_a_diagonal_that_is_returned_stays() -> None:
+    found = optimized(lambda a, b, v: torch.diag((a @ b) @ v), (300, 300), (300, 300), (300,))
+    assert operators(found) == ["mv", "mv", "diag"]
+
+
 def test_a_concatenation_that_is_returned_stays() -> None:
     found = optimized(lambda a, b, x: torch.cat([(a @ b) @ x, x]), (300, 300), (300, 300), (300, 4))
     assert operators(found).count("cat") == 1
@@ -123,6 +165,33 @@ LOOPS: dict[str, tuple[Callable[..., object], tuple[tuple[int, ...], ...], list[
     "over vectors of two matrices": (
         lambda a, b, x: torch.stack([(a @ b) @ x[i] for i in range(4)]), (M, M, (4, 300)), ["mm", "mm"]
     ),
+    "over rows": (lambda a, x: torch.stack([a @ row for row in x]), (M, (12, 300)), ["mm"]),
+    "of two": (
+        lambda x, a, y: torch.stack([r @ a @ s for r, s in zip(x, y, strict=True)]),
+        ((12, 300), M, (12, 300)), ["mm", "mul", "sum"],
+    ),
+    "of quadratic forms": (
+        lambda a, x: torch.stack([row @ a @ row for row in x]), (M, (12, 300)), ["mm", "mul", "sum"]
+    ),
+    "with a bias": (
+        lambda a, x, b: torch.stack([a @ row + b for row in x]), (M, (12, 300), (300,)), ["addmm"]
+    ),
+    "over 64 rows with a bias": (
+        lambda a, x, b: torch.stack([a @ row + b for row in x]), (M, (64, 300), (300,)), ["addmm"]
+    ),
+    "over slices of a weight": (
+        lambda x, w: torch.cat([x @ w[:, 30 * i : 30 * i + 30] for i in range(10)], 1), ((128, 300), M),
+        ["mm"],
+    ),
+    "over parts of both": (
+        lambda x, w: sum(p @ q for p, q in zip(x.chunk(10, 1), w.chunk(10), strict=True)), (M, M), ["mm"]
+    ),
+    "over rows of what is computed": (
+        lambda x, w, a: torch.stack([a @ row for row in (x @ w).unbind()]), ((12, 300), M, M), ["matmul", "mm"]
+    ),
+    "summed over 64": (
+        lambda a, x: sum(a @ x[i] for i in range(64)), (M, (64, 300)), ["sum", "mv"]
+    ),
     "summed": (lambda u, v: sum(torch.outer(u[i], v[i]) for i in range(12)), ((12, 300), (12, 300)), ["mm"]),
 }  # fmt: skip
 
@@ -131,6 +200,87 @@ LOOPS: dict[str, tuple[Callable[..., object], tuple[tuple[int, ...], ...], list[
 def test_a_loop_over_vectors_is_a_product_of_matrices(name: str) -> None:
     program, shapes, products = LOOPS[name]
     assert [one for one in operators(optimized(program, *shapes)) if one != "t"] == products
+
+
+def test_a_long_sum_of_what_is_not_alike_is_left_in_parts() -> None:
+    def program(a: torch.Tensor, *columns: torch.Tensor) -> torch.Tensor:
+        total = a @ columns[0]
+        for column in columns[1:]:
+            total = total + a @ column
+        return total
+
+    found = optimized(program, (300, 300), *[(300,)] * 40)
+    assert operators(found).count("mv") <= 2
+
+
+NARROW: dict[str, tuple[Callable[..., object], tuple[tuple[int, ...], ...]]] = {
+    "a matrix": (lambda a, x: a @ x, ((1000, 1000), (1000, 4))),
+    "two columns": (lambda a, x: a @ x, ((1000, 1000), (1000, 2))),
+    "a sum": (lambda c, a, x: torch.addmm(c, a, x), ((4,), (1000, 1000), (1000, 4))),
+    "a matrix that lies as columns": (lambda a, x: a.t() @ x, ((1000, 1000), (1000, 4))),
+    "batches": (lambda a, x: a @ x, ((8, 256, 256), (8, 256, 4))),
+}
+
+
+@pytest.mark.parametrize("name", NARROW)
+def test_a_product_with_few_columns_is_one_with_few_rows(name: str) -> None:
+    program, shapes = NARROW[name]
+    products = [
+        n for n in optimized(program, *shapes).graph.nodes if n.op.split(".")[1] in ("mm", "addmm", "bmm")
+    ]
+    (node,) = products
+    left = next(arg for arg in node.args[-2:])
+    assert isinstance(left, Value) and shape_of(left)[-2] == shapes[-1][-1]
+    assert type_of(left).is_contiguous or shape_of(left)[-2] > 3
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [((1000, 1000), (1000, 32)), ((1000, 1000), (1000, 1)), ((32, 32), (32, 4)), ((4, 900), (900, 4))],
+)
+def test_a_product_that_is_not_narrow_stays(shapes: tuple[tuple[int, ...], ...]) -> None:
+    assert operators(optimized(lambda a, x: a @ x, *shapes)) == ["matmul"]
+
+
+NORMS: dict[str, tuple[Callable[..., object], tuple[tuple[int, ...], ...], list[str]]] = {
+    "squared": (lambda a: torch.linalg.matrix_norm(a.t() @ a).square(), ((16, 1000),), ["mm", "dot"]),
+    "by itself": (
+        lambda a: torch.linalg.norm(a.t() @ a), ((16, 1000),), ["mm", "dot", "clamp_min", "sqrt"]
+    ),
+    "to the fourth": (lambda a: (a.t() @ a).norm() ** 4, ((16, 1000),), ["mm", "dot", "mul"]),
+    "of each row": (
+        lambda u, v: torch.linalg.vector_norm(u @ v.t(), dim=1, keepdim=True), ((999, 32), (3000, 32)),
+        ["mm", "mm", "mul", "sum", "clamp_min", "sqrt"],
+    ),
+    "of each matrix": (
+        lambda a: torch.linalg.matrix_norm(a.mT @ a), ((8, 16, 512),),
+        ["bmm", "mul", "sum", "clamp_min", "sqrt"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_a_norm_is_the_root_of_a_polynomial(name: str) -> None:
+    program, shapes, expected = NORMS[name]
+    views = {"t", "permute", "reshape", "unsqueeze"}
+    assert [one for one in operators(optimized(program, *shapes)) if one not in views] == expected
+
+
+OTHER_NORMS: dict[str, tuple[Callable[..., object], tuple[tuple[int, ...], ...]]] = {
+    "the largest singular value": (lambda a: torch.linalg.matrix_norm(a.t() @ a, 2), ((8, 99),)),
+    "the same by another name": (lambda a: torch.linalg.norm(a.t() @ a, 2), ((8, 99),)),
+    "of order 1": (lambda a: torch.linalg.vector_norm(a.t() @ a, 1), ((8, 999),)),
+    "of a difference, of which terms cancel": (
+        lambda a, b: torch.linalg.vector_norm(a[:, None] - b[None], dim=-1), ((200, 64), (200, 64))
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OTHER_NORMS)
+def test_another_norm_stays(name: str) -> None:
+    program, shapes = OTHER_NORMS[name]
+    names = operators(optimized(program, *shapes))
+    assert any("norm" in one for one in names) and "sqrt" not in names
 
 
 def test_what_is_added_to_many_products_is_added_once() -> None:

@@ -99,6 +99,17 @@ KEPT: dict[str, tuple[Function, Shapes]] = {
     ),
     "a promoted operand": (lambda a, x: (a @ a @ x) + x.to(torch.float32), (SQUARE, V)),
     "one element": (lambda a, x: a @ a @ x, ((1, 1), (1,))),
+    "parts of a mean of one": (lambda a: sum(a.mean(0) @ row for row in a.mean(0).unbind()), ((1, 7, 7),)),
+    "parts of a transpose": (
+        lambda a: (torch.stack([a @ r for r in a.t()]), a.t().unbind()[2] * 2), (SQUARE,)
+    ),
+    "one part that is needed as it is": (
+        lambda a, x: (torch.stack([a @ r for r in (a @ a).unbind()]), (a @ a).unbind()[0].relu()), (SQUARE, V)
+    ),
+    "parts that are returned": (lambda a, b: (a @ b).chunk(2), (SQUARE, SQUARE)),
+    "a part that is written": (
+        lambda a, b: (torch.stack([(p := (a @ b).unbind())[0] @ b, p[1].add_(1)]), p[0] @ a), (SQUARE, SQUARE)
+    ),
 }  # fmt: skip
 
 

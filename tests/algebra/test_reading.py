@@ -8,7 +8,7 @@ import torch
 import graphopt
 from graphopt.algebra.families import united
 from graphopt.algebra.polynomial import NoPolynomial, Polynomial, leaf
-from graphopt.algebra.reading import read
+from graphopt.algebra.reading import read_all
 from graphopt.ir.graph import Graph, Value
 from graphopt.ir.types import TensorType
 from tests.algebra.evaluation import evaluated
@@ -107,6 +107,28 @@ PROGRAMS: dict[str, tuple[Callable[..., torch.Tensor], tuple[tuple[int, ...], ..
     "cat, reshaped": (lambda a, b: torch.cat([a, b]).view(2, 3, 4).sum(0), (A, A)),
     "stack": (lambda a, b: torch.stack([a, b], 1).sum(1) + torch.stack([a, b])[1], (A, A)),
     "stack along the last": (lambda v, w: torch.stack([v, w], -1), (V, V)),
+    "vstack": (lambda a, v: torch.vstack([a, v]), (A, V)),
+    "hstack": (lambda a, b: torch.hstack([a, b]), (A, (3, 2))),
+    "hstack of vectors": (lambda v, w: torch.hstack([v, w]), (V, W)),
+    "dstack": (lambda a, b, v: torch.dstack([a, b])[0] * torch.dstack([v, v])[0], (A, A, V)),
+    "column_stack": (lambda v, a: torch.column_stack([v, a]), (W, A)),
+    "unbind": (lambda x, a: torch.stack([a @ row for row in x]), ((5, 4), A)),
+    "unbind along the last, and back": (lambda x: torch.stack(x.unbind(-1)[::-1], 1), (X,)),
+    "chunk": (lambda x, a: torch.cat([part @ a for part in x.chunk(2, -1)], 1), (X, (2, 5))),
+    "split": (lambda x: (lambda p, q, r: p + q * r)(*x.split(1)), (A,)),
+    "split_with_sizes": (lambda x, v: torch.outer(*x.split([1, 3])) * v, (V, W)),
+    "tensor_split": (lambda x: (lambda p, q: q - p[:1])(*x.tensor_split(2, 1)), (A,)),
+    "slices put side by side": (
+        lambda x, w: torch.cat([x @ w[:, 2 * i : 2 * i + 2] for i in range(4)], 1), (A, (4, 8))
+    ),
+    "slices put side by side, and something else": (
+        lambda x, w, v: torch.cat([x @ w[:, 2 * i : 2 * i + 2] for i in range(4)], 1) + v, (A, (4, 8), (8,))
+    ),
+    "a mean squared error": (lambda a, v: torch.nn.functional.mse_loss(a, v.expand(3, 4)), (A, V)),
+    "squared errors, summed": (
+        lambda a: torch.nn.functional.mse_loss(a, a.t() @ a, reduction="sum"), (SQUARE,)
+    ),
+    "squared errors": (lambda a, b: torch.nn.functional.mse_loss(a, b, reduction="none"), (A, A)),
     "block_diag": (lambda a, b, x: torch.block_diag(a, b) @ x, (A, (2, 3), (7,))),
     "pad": (lambda a: torch.nn.functional.pad(a, (1, 2, 0, 1)), (A,)),
     "pad in a product": (lambda a, b: torch.nn.functional.pad(a, (1, 0)) @ b, (A, (5, 2))),
@@ -134,7 +156,8 @@ def polynomial(graph: Graph) -> Polynomial:
         assert isinstance(entry.value.type, TensorType)
         found[entry.value.name] = leaf(entry.value, entry.value.type.shape)  # type: ignore[arg-type]
     for node in graph.nodes:
-        found[node.results[0].name] = read(node, lambda value: found[value.name])
+        made = read_all(node, lambda value: found[value.name])
+        found.update((value.name, p) for value, p in zip(node.results, made, strict=True))
     (output,) = graph.outputs
     assert isinstance(output, Value)
     return found[output.name]
