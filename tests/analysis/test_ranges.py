@@ -152,7 +152,9 @@ def is_inside(found: Range, result: torch.Tensor) -> bool:
         return False
     zeros = numbers[numbers == 0].signbit() if numbers.is_floating_point() else numbers[:0]
     extremes = [numbers.min(), numbers.max()] if len(numbers) else []
-    ends = [end.item() for end in extremes if end != 0] + [-0.0 if negative else 0.0 for negative in zeros.unique()]
+    ends = [end.item() for end in extremes if end != 0] + [
+        -0.0 if negative else 0.0 for negative in zeros.unique()
+    ]
     return all(ordered(found.low) <= ordered(end) <= ordered(found.high) for end in ends)
 
 
@@ -162,7 +164,11 @@ def test_results_lie_where_they_are_said_to(operation: tuple[Any, ...]) -> None:
     op, *spelled = operation[:-1] if keywords else operation
     op, tried = f"aten.{op}", 0
     run = resolve(op)
-    pairs = [(one, other) for one in INTERVALS for other in (INTERVALS[:9] if "y" in spelled or "cat" in op else INTERVALS[:1])]
+    pairs = [
+        (one, other)
+        for one in INTERVALS
+        for other in (INTERVALS[:9] if "y" in spelled or "cat" in op else INTERVALS[:1])
+    ]
     for dtype, (one, other) in itertools.product(DTYPES.values(), pairs):
         x, y = elements(one, dtype), elements(other, dtype)
         if x is None or y is None:
