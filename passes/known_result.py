@@ -75,12 +75,11 @@ def _rewrite(node: Node, laws: list[Law], draft: Draft, substitution: Substituti
     shared = substitution.against_copy(node, (operand,) * len(laws)) is None
     build = Builder(draft, node)
     try:
-        made = [
-            _made(build, law, draft.resolve(operand), result.type, shared)
-            for law, result in zip(laws, node.results, strict=True)
-        ]
+        pairs = zip(laws, node.results, strict=True)
+        found = [_made(build, law, draft.resolve(operand), made.type, shared) for law, made in pairs]
     except InvalidGraph:
         return "is known without it, but sizes are not"
+    made = [value for value in found if value is not None]
     if [one.type for one in made] != [result.type for result in node.results]:
         return "is known without it, but would lie otherwise in memory"
     if sum(map(draft.costs.seconds, build.nodes)) > draft.costs.seconds(node):
@@ -91,8 +90,8 @@ def _rewrite(node: Node, laws: list[Law], draft: Draft, substitution: Substituti
     return None
 
 
-def _made(build: Builder, law: Law, operand: Value, kind: Type, shared: bool) -> Value:
-    """The result that a law speaks of."""
+def _made(build: Builder, law: Law, operand: Value, kind: Type, shared: bool) -> Value | None:
+    """The result that a law speaks of; None where it cannot be told how it would lie in memory."""
     if not isinstance(kind, TensorType) or not isinstance(operand.type, TensorType) or not kind.is_static:
         raise InvalidGraph("no static tensor")
     shape = [int(size) for size in kind.shape]
@@ -102,9 +101,12 @@ def _made(build: Builder, law: Law, operand: Value, kind: Type, shared: bool) ->
     value = operand
     if kind.shape != operand.type.shape:  # dimensions of size 1 are gone
         value = build("aten.view.default", operand, shape)
+    if law.form is Form.COPY and shared and value.type == kind:
+        return value
+    assert isinstance(value.type, TensorType)
+    if not value.type.is_contiguous:  # then how sizes of 1 stride depends on the kernel
+        return None
     match law.form:
-        case Form.COPY if shared and value.type == kind:
-            return value
         case Form.COPY:
             return build("aten.clone.default", value)
         case Form.PLUS_ZERO:

@@ -81,7 +81,15 @@ def test_what_is_no_reduction_of_one_element_stays(shape: str, reduction: str) -
 
 
 def test_a_size_that_a_call_gives_may_be_another() -> None:
-    refuses("%x: f32[500, s0] = argument 0", "%a: f32[500] = aten.amax.default(%x, [1])\nreturn %a")
+    refuses("%x: f32[500, <s0>] = argument 0", "%a: f32[500] = aten.amax.default(%x, [1])\nreturn %a")
+
+
+def test_where_strides_depend_on_the_kernel_reductions_stay() -> None:
+    """Of one row of a transposed column, tensors without memory and real ones say different strides."""
+    for operation in ("mean.dim(%t, [0], True)", "log_softmax.int(%t, 0)"):
+        refuses("%x: f32[500, 1] = argument 0",
+                f"%t: f32[1, 500]{{1, 1}} = aten.t.default(%x)\n%a: f32[1, 500]{{1, 1}} = aten.{operation}\nreturn %a",
+                "is known without it, but would lie otherwise in memory")  # fmt: skip
 
 
 def test_where_gradients_flow_reductions_stay() -> None:
@@ -97,9 +105,11 @@ def test_what_costs_more_stays() -> None:
 def test_values_and_places() -> None:
     fires(
         X,
-        "%v: f32[500, 40], %i: i64[500, 40] = aten.max.dim(%x, 2)\n%c: f32[500, 40] = aten.cos.default(%v)\n"
+        "m: (%v: f32[500, 40], %i: i64[500, 40]) = aten.max.dim(%x, 2)\n%c: f32[500, 40] = aten.cos.default(%v)\n"
         "return %c, %i",
-        VIEW.replace("a_1", "m_1") + "return %c",
+        VIEW.replace("a_1", "m_1")
+        + '%m_2: i64[500, 40] = aten.full.default([500, 40], 0, dtype=torch.int64, device=device("cpu"))\n'
+        + "%c: f32[500, 40] = aten.cos.default(%m_1)\nreturn %c, %m_2",
     )
 
 
