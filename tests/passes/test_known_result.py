@@ -108,8 +108,9 @@ def test_values_and_places() -> None:
         "m: (%v: f32[500, 40], %i: i64[500, 40]) = aten.max.dim(%x, 2)\n%c: f32[500, 40] = aten.cos.default(%v)\n"
         "return %c, %i",
         VIEW.replace("a_1", "m_1")
-        + '%m_2: i64[500, 40] = aten.full.default([500, 40], 0, dtype=torch.int64, device=device("cpu"))\n'
-        + "%c: f32[500, 40] = aten.cos.default(%m_1)\nreturn %c, %m_2",
+        + "%m_2: f32[500, 40] = aten.clone.default(%m_1)\n"
+        + '%m_3: i64[500, 40] = aten.full.default([500, 40], 0, dtype=torch.int64, device=device("cpu"))\n'
+        + "%c: f32[500, 40] = aten.cos.default(%m_2)\nreturn %c, %m_3",
     )
 
 
