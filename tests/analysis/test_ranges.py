@@ -82,7 +82,8 @@ def test_what_is_written_is_anything() -> None:
 
 
 def test_other_devices_round_as_they_like() -> None:
-    graph = parse_graph("""graph { %x: f32[6] on "cuda:0" = argument 0 %a: f32[6] on "cuda:0" = aten.sigmoid.default(%x)
+    graph = parse_graph("""graph { %x: f32[6] on "cuda:0" = argument 0
+        %a: f32[6] on "cuda:0" = aten.sigmoid.default(%x)
         %last: f32[6] on "cuda:0" = aten.neg.default(%a) return %last }""")
     assert Ranges(graph).of(graph.nodes[0].results[0], graph.nodes[1]) == Range(-INF, INF, True)
 
@@ -93,9 +94,9 @@ def test_a_negated_view_shows_other_numbers() -> None:
 
 
 _UNARY = (
-    "sigmoid", "hardsigmoid", "tanh", "erf", "sin", "cos", "exp", "exp2", "log_sigmoid", "sqrt", "abs", "square",
-    "neg", "relu", "relu6", "hardtanh", "sign", "nan_to_num", "clone", "prod", "sum", "mean", "amax", "amin",
-    "tril", "triu", "median", "max", "min", "sort", "var", "std", "argmax",
+    "sigmoid", "hardsigmoid", "tanh", "erf", "sin", "cos", "exp", "exp2", "log_sigmoid", "sqrt", "abs",
+    "square", "neg", "relu", "relu6", "hardtanh", "sign", "nan_to_num", "clone", "prod", "sum", "mean",
+    "amax", "amin", "tril", "triu", "median", "max", "min", "sort", "var", "std", "argmax",
 )  # fmt: skip
 OPERATIONS: list[tuple[Any, ...]] = [  # x: the tensor, y: another, "m": a mask
     *((f"{name}.default", "x") for name in _UNARY),
@@ -107,7 +108,8 @@ OPERATIONS: list[tuple[Any, ...]] = [  # x: the tensor, y: another, "m": a mask
     ("clamp.Tensor", "x", "y"), ("clamp_min.Tensor", "x", "y"), ("clamp_max.Tensor", "x", "y"),
     *((f"{name}.Tensor", "x", other) for name in ("add", "sub", "mul", "div")
       for other in ("x", "y", 1, -0.3, 0.1, 0.0, -0.0, 3e38)),
-    ("add.Tensor", "x", "y", {"alpha": -1}), ("sub.Tensor", "x", "y", {"alpha": 0.3}), ("rsub.Tensor", "x", "y"),
+    ("add.Tensor", "x", "y", {"alpha": -1}), ("sub.Tensor", "x", "y", {"alpha": 0.3}),
+    ("rsub.Tensor", "x", "y"),
     ("rsub.Scalar", "x", 1),
     *((name, "x", "y") for name in ("maximum.default", "minimum.default", "max.other", "min.other")),
     ("where.self", "m", "x", "y"), ("where.ScalarOther", "m", "x", -0.0),

@@ -88,7 +88,8 @@ def test_where_strides_depend_on_the_kernel_reductions_stay() -> None:
     """Of one row of a transposed column, tensors without memory and real ones say different strides."""
     for operation in ("mean.dim(%t, [0], True)", "log_softmax.int(%t, 0)"):
         refuses("%x: f32[500, 1] = argument 0",
-                f"%t: f32[1, 500]{{1, 1}} = aten.t.default(%x)\n%a: f32[1, 500]{{1, 1}} = aten.{operation}\nreturn %a",
+                f"%t: f32[1, 500]{{1, 1}} = aten.t.default(%x)\n"
+                f"%a: f32[1, 500]{{1, 1}} = aten.{operation}\nreturn %a",
                 "is known without it, but would lie otherwise in memory")  # fmt: skip
 
 
@@ -105,7 +106,8 @@ def test_what_costs_more_stays() -> None:
 def test_values_and_places() -> None:
     fires(
         X,
-        "m: (%v: f32[500, 40], %i: i64[500, 40]) = aten.max.dim(%x, 2)\n%c: f32[500, 40] = aten.cos.default(%v)\n"
+        "m: (%v: f32[500, 40], %i: i64[500, 40]) = aten.max.dim(%x, 2)\n"
+        "%c: f32[500, 40] = aten.cos.default(%v)\n"
         "return %c, %i",
         VIEW.replace("a_1", "m_1")
         + "%m_2: f32[500, 40] = aten.clone.default(%m_1)\n"
@@ -143,14 +145,18 @@ def test_what_may_be_nan_or_at_the_bound_is_not_decided(comparison: str) -> None
 
 
 PROGRAMS = [
-    lambda x: (x.mean(-1), x.sum(-1, keepdim=True), x.amax(1), x.logsumexp(1), x.softmax(-1), x.log_softmax(-1)),
-    lambda x: (x.max(-1), x.min(1, keepdim=True), x.sort(-1), x.topk(1, -1), x.median(1), x.kthvalue(1, -1)),
-    lambda x: (x.var(1, correction=0), x.std(1, unbiased=False), x.norm(1, -1), x.argmax(-1), x.cumprod(1)),
+    lambda x: (x.mean(-1), x.sum(-1, keepdim=True), x.amax(1), x.logsumexp(1), x.softmax(-1),
+               x.log_softmax(-1)),
+    lambda x: (x.max(-1), x.min(1, keepdim=True), x.sort(-1), x.topk(1, -1), x.median(1),
+               x.kthvalue(1, -1)),
+    lambda x: (x.var(1, correction=0), x.std(1, unbiased=False), x.norm(1, -1), x.argmax(-1),
+               x.cumprod(1)),
     lambda x: (x.t().amax(0), x.t().mean(0, keepdim=True), x[3].mean(), x[:0].amax(1), x[3].sum().amax()),
     lambda x: (y := x.amax(1), y.add_(1), x + 1),
     lambda x: (x - x.mean(1, keepdim=True), x.half().mean(1), x.double().sum(1), x.bfloat16().softmax(1)),
     lambda x: (x.sigmoid().clamp(0, 1), x.sigmoid() >= 0, x.nan_to_num().sigmoid() >= 0, x.relu().abs()),
-    lambda x: ((x * x).abs(), (x * x).relu(), x.exp().clamp_min(0), x.abs().clamp(max=float("inf")), x.abs().sqrt().abs()),
+    lambda x: ((x * x).abs(), (x * x).relu(), x.exp().clamp_min(0), x.abs().clamp(max=float("inf")),
+               x.abs().sqrt().abs()),
     lambda x: (x.tanh().clamp(-1, 1), x.sin().clamp(-1, 1), x.cos().clamp(-2, 2), x.softmax(0).relu()),
     lambda x: torch.where(x.nan_to_num().square() >= 0, x, 0 * x),
     lambda x: torch.maximum(x.exp(), torch.zeros(())).minimum(torch.full((), float("inf"))),
