@@ -154,7 +154,7 @@ def _holds_in_a_range(one: Candidate, values: Tensor, equal: Equal) -> bool:
 
 def _some(values: Tensor) -> Tensor:
     """The special values and some others, for what takes many calls."""
-    return torch.cat([values[:24], values[24 :: len(values) // 401 + 1]])
+    return torch.cat([values[:25], values[25 :: len(values) // 401 + 1]])
 
 
 def _given(one: Candidate, x: Tensor) -> Iterator[dict[str, Any]]:
@@ -246,13 +246,14 @@ def _holds_of_one(one: Candidate, values: Tensor, equal: Equal) -> bool:
 
 def _with_one(values: Tensor) -> Iterator[tuple[Tensor, list[int] | None]]:
     """Tensors, and dimensions along which they have one element; None: they have one altogether."""
-    few = torch.cat([values[:24], values[24 :: len(values) // 401 + 1]])
-    for number in values[:24]:
+    few = torch.cat([values[:25], values[25 :: len(values) // 401 + 1]])
+    for number in torch.cat([values[:2], values[6:25:5]]):
         yield number, None
         yield number.view(1, 1), None
         yield number.view(1), [0]
         yield number, [-1]
-    yield values.view(-1, 1), [1]
+    if values.itemsize <= 2:
+        yield values.view(-1, 1), [1]
     for some in (few, few[:2], few[9:12], few[4:12], few[:17]):
         half = some[: len(some) // 2 * 2]
         yield some.view(-1, 1), [1]
