@@ -15,10 +15,12 @@ from graphopt.analysis.dependence import Dependence
 from graphopt.analysis.geometry import Geometry, Views
 from graphopt.analysis.gradients import differentiable
 from graphopt.analysis.keeping import budget_of, choose_kept, price
+from graphopt.analysis.lawful import Lawful
 from graphopt.analysis.memory import Memory
 from graphopt.analysis.substitution import Substitution
 from graphopt.builder import Builder
 from graphopt.draft import Claim, Draft
+from graphopt.errors import InvalidGraph
 from graphopt.ir.graph import Arg, Graph, Mapping, Node, Sequence, Slice, Value, values_in
 from graphopt.ir.laws import Form, Law, holds, is_number, kind_of, laws_of
 from graphopt.ir.literal import Lit
@@ -26,7 +28,7 @@ from graphopt.ir.operands import operands_of
 from graphopt.ir.ops import Alias, Effect, effect_of, lookup, operands_commute
 from graphopt.ir.regions import key_of, written_out
 from graphopt.ir.text import print_node
-from graphopt.ir.types import TensorType
+from graphopt.ir.types import TensorType, Type
 from graphopt.kernels import by_onednn
 from graphopt.rules import Match, Rule, Rules
 
@@ -62,7 +64,9 @@ __all__ = [
     "Form",
     "Geometry",
     "Graph",
+    "InvalidGraph",
     "Law",
+    "Lawful",
     "LinearMap",
     "Lit",
     "Mapping",
@@ -82,6 +86,7 @@ __all__ = [
     "Spelled",
     "Substitution",
     "TensorType",
+    "Type",
     "Value",
     "Views",
     "applied_once",

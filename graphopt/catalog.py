@@ -11,6 +11,7 @@ LOSSLESS = (  # what `passes=None` runs, in this order
     "grad-mode-region",
     "redundant-view",
     "identity-operation",
+    "known-result",
     "common-subexpression",
     "affine-fold",
     "dead-code",

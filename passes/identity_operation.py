@@ -3,19 +3,17 @@
 from graphopt.authoring import (
     Alias,
     Claim,
-    Dependence,
     Draft,
     Effect,
     Form,
     Law,
+    Lawful,
     Node,
     Substitution,
     TensorType,
     Value,
     effect_of,
     holds,
-    is_number,
-    kind_of,
     laws_of,
     lookup,
     operands_of,
@@ -24,12 +22,13 @@ from graphopt.authoring import (
 
 class IdentityOperation:
     """x·1, x − 0, x/1, where(true, x, y), clone(x), x cast to its own dtype  →  x;  f(x, x)  →  x;
-    f(f(x))  →  f(x) or x;  cast(cast(x, wide), dtype of x)  →  x
+    f(f(x))  →  f(x) or x;  cast(cast(x, wide), dtype of x)  →  x;  clamp(sigmoid(x), 0, 1)  →  sigmoid(x)
 
     1. The laws are those of the operator table, each confirmed bit for bit by execution (x + 0 is none:
        −0 + 0 = +0). The result has the type of the operand, strides included. A tensor that depends on
        nothing and is filled with one number is that number: a mask of ones where none is passed.
-    2. A cast there and back is one where the dtype between keeps every value of the first apart.
+    2. Some laws hold for a part of the numbers only: a clamp, relu or abs of what is known to lie there.
+    3. A cast there and back is one where the dtype between keeps every value of the first apart.
 
     *Refuses*: operands or results written later; memory that the caller would see shared; where gradients
     are wanted, values that one may flow through.
@@ -67,7 +66,7 @@ def _copied(node: Node, draft: Draft) -> tuple[Value, str] | None:
             given = operands_of(node)
             operands = {given.get(name) for name in law.operands}
             value = operands.pop()
-            if not isinstance(value, Value) or operands or not _applies(law, node, value, draft):
+            if not isinstance(value, Value) or operands or not draft.analysis(Lawful).holds(law, node, value):
                 continue
             if value.type == node.results[0].type:
                 return draft.resolve(value), f"{_short(node)} gives back %{value.name}"
@@ -79,7 +78,7 @@ def _undone(node: Node, draft: Draft, substitution: Substitution) -> tuple[Value
     for form in (Form.IDEMPOTENT, Form.INVOLUTION, Form.CAST):
         for law in laws_of(node.op, form):
             middle = operands_of(node).get(law.operands[0])
-            if not isinstance(middle, Value) or not _applies(law, node, middle, draft):
+            if not isinstance(middle, Value) or not draft.analysis(Lawful).holds(law, node, middle):
                 continue
             inner = draft.graph.producer.get(draft.resolve(middle).name)
             if inner is None or substitution.changed(inner, node):
@@ -105,20 +104,6 @@ def _casts_back(inner: Node, node: Node, value: Value, law: Law) -> bool:
     if not laws_of(inner.op, Form.CAST) or not isinstance(narrow, TensorType):
         return False
     return holds(narrow.dtype, wide.dtype)
-
-
-def _applies(law: Law, node: Node, operand: Value, draft: Draft) -> bool:
-    """Whether a node is as the law says: literals as named, all but the free parameters at defaults."""
-    if not isinstance(operand.type, TensorType) or kind_of(operand.type.dtype) not in tuple(law.kinds):
-        return False
-    given, literals = operands_of(node), dict(law.literals)
-    named = all(is_number(_literal(given.get(name), node, draft), value) for name, value in literals.items())
-    return named and set(given) <= {*law.operands, *literals, *law.free}
-
-
-def _literal(arg: object, node: Node, draft: Draft) -> object:
-    """A literal, or that which a tensor is filled with."""
-    return draft.analysis(Dependence).number(arg, node) if isinstance(arg, Value) else arg
 
 
 def _short(node: Node) -> str:

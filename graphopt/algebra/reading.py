@@ -74,6 +74,8 @@ def _polynomial(node: Node, known: Known, exact: Mapping[float, Fraction]) -> Po
 def _copied(node: Node, operands: Operands) -> Polynomial | None:
     """The operand that a node gives back; None where it gives back none."""
     for law in laws_of(node.op, Form.COPY):
+        if law.conditions:
+            continue
         value, literals = operands.given.get(law.operands[0]), dict(law.literals)
         kind = tensor_of(value) if isinstance(value, Value) else None
         if not isinstance(value, Value) or kind is None or kind_of(kind.dtype) not in tuple(law.kinds):

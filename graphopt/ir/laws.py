@@ -1,4 +1,4 @@
-"""Laws of operators that hold bit for bit: which calls give back an operand's elements.
+"""Laws of operators that hold bit for bit: which calls give back an operand's elements, or what is simpler.
 
 The table `laws.tsv` is made of candidates that were confirmed by execution, over every bit pattern of
 the 16-bit types and the special values of the others (`python -m bench.operators.laws`). A NaN's payload
@@ -8,6 +8,7 @@ is left aside.
 import enum
 import importlib.resources
 import math
+import re
 from dataclasses import dataclass
 from functools import cache
 
@@ -24,6 +25,25 @@ class Form(enum.Enum):
     IDEMPOTENT = "idempotent"  # f(f(x)) = f(x)
     INVOLUTION = "involution"  # f(f(x)) = x
     CAST = "cast"  # f(x) = x, rounded to the dtype of the result
+    FILLED = "filled"  # f(x) = the law's number
+    PLUS_ZERO = "plus-zero"  # f(x) = x + 0: of −0.0, 0.0
+    ABSOLUTE = "absolute"  # f(x) = |x|
+    MINUS_ITSELF = "minus-itself"  # f(x) = x − x: 0, or NaN where x is not finite
+    ONE = "one"  # f(x) = x − x + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What must be known of the operand besides.
+
+    `kind` "number": no element is NaN; "finite": nor infinite; "one": it has size 1 along the dimensions that
+    the bound names, or has one element where none are given. Else how each element that is no NaN compares
+    with the bound: ">=", "<=", ">", "<"; ">>=": greater, or the very same bits; "<<=": smaller, or these.
+    """
+
+    kind: str
+    bound: str = ""  # a parameter or a number
+    default: str | None = None  # what the parameter is where it is not given; "": then nothing is asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +52,8 @@ class Law:
 
     `operands` names x (twice for SAME), `literals` what must be given as it stands, `free` the
     parameters that may be anything; all others are at their defaults. Operand and result have one type,
-    but for CAST.
+    but for CAST and FILLED, and but for dimensions of size 1. `op` ends in "/0", "/1" where the law is of
+    one of several results.
     """
 
     op: str
@@ -41,6 +62,8 @@ class Law:
     literals: tuple[tuple[str, float], ...]
     free: tuple[str, ...]
     kinds: str  # of dtypes: b(ool), i(nteger), f(loat), c(omplex)
+    conditions: tuple[Condition, ...] = ()
+    number: float = 0.0  # for FILLED
 
 
 @cache
@@ -48,7 +71,8 @@ def _table() -> dict[str, tuple[Law, ...]]:
     found: dict[str, list[Law]] = {}
     for line in importlib.resources.files("graphopt.ir").joinpath("laws.tsv").read_text().splitlines():
         if not line.startswith("#"):
-            op, form, operands, literals, free, kinds = line.split("\t")
+            op, form, operands, literals, free, kinds, conditions = line.split("\t")
+            form, _, number = form.partition("=")
             pairs = (pair.split("=") for pair in filter(None, literals.split(",")))
             law = Law(
                 op,
@@ -57,14 +81,28 @@ def _table() -> dict[str, tuple[Law, ...]]:
                 tuple((name, float(value)) for name, value in pairs),
                 tuple(filter(None, free.split(","))),
                 kinds,
+                conditions_in(conditions),
+                float(number or 0),
             )
             found.setdefault(op, []).append(law)
     return {op: tuple(laws) for op, laws in found.items()}
 
 
+def conditions_in(text: str) -> tuple[Condition, ...]:
+    """Conditions as the table spells them: ">=min=,<=max=1,finite,one dim=-1"."""
+    found = []
+    for part in filter(None, text.split(",")):
+        kind, bound, default = _CONDITION.fullmatch(part).groups()  # type: ignore[union-attr]
+        found.append(Condition(kind, bound, default))
+    return tuple(found)
+
+
+_CONDITION = re.compile(r"(number|finite|one|[<>]+=?) ?([^=]*)(?:=(.*))?")
+
+
 @cache
 def laws_of(op: str, form: Form) -> tuple[Law, ...]:
-    """The confirmed laws of an operator, which has one result; none where nothing was confirmed."""
+    """The confirmed laws of an operator, or of one of its results; none where nothing was confirmed."""
     return tuple(law for law in _table().get(op, ()) if law.form is form)
 
 

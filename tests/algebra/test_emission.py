@@ -187,7 +187,9 @@ LOOPS: dict[str, tuple[Callable[..., object], tuple[tuple[int, ...], ...], list[
         lambda x, w: sum(p @ q for p, q in zip(x.chunk(10, 1), w.chunk(10), strict=True)), (M, M), ["mm"]
     ),
     "over rows of what is computed": (
-        lambda x, w, a: torch.stack([a @ row for row in (x @ w).unbind()]), ((12, 300), M, M), ["matmul", "mm"]
+        lambda x, w, a: torch.stack([a @ row for row in (x @ w).unbind()]),
+        ((12, 300), M, M),
+        ["matmul", "mm"],
     ),
     "summed over 64": (
         lambda a, x: sum(a @ x[i] for i in range(64)), (M, (64, 300)), ["sum", "mv"]
