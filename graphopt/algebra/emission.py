@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -64,9 +64,12 @@ def is_overlapping(shape: Sequence[int], strides: Sequence[int]) -> bool:
 class Emission:
     """Makes the nodes of pieces, each once."""
 
-    def __init__(self, draft: Draft, pieces: Iterable[Piece] = ()) -> None:
-        """`pieces`: all that nodes will be made for."""
+    def __init__(
+        self, draft: Draft, pieces: Iterable[Piece] = (), leaves: Mapping[str, Value] | None = None
+    ) -> None:
+        """`pieces`: all that nodes will be made for. `leaves`: what stands for their leaves, by name."""
         self._draft = draft
+        self._leaves = leaves or {}
         roots = [*pieces]
         every = {one.key: one for root in roots for one in root.everything()}
         uses = Counter(one.key for one in roots)
@@ -158,7 +161,7 @@ class Emission:
 
     def _read(self, factor: Factor) -> Laid:
         """A leaf's elements, by views of it."""
-        value, dims, order = factor.leaf, 0, list[Index]()
+        value, dims, order = self._leaves.get(factor.leaf.name, factor.leaf), 0, list[Index]()
         for access in factor.accesses:
             value, indices = self._along(value, dims, access)
             dims += len(indices)

@@ -6,6 +6,7 @@ from fractions import Fraction
 
 from graphopt.algebra.pieces import Piece, Product, Read, Reduced, Total
 from graphopt.algebra.polynomial import Index
+from graphopt.analysis.costs import Costs
 from graphopt.analysis.keeping import price
 from graphopt.profile import Profile
 
@@ -73,6 +74,12 @@ class Prices:
         if key not in self._known:
             self._known[key] = self._tables[table].at(*sizes)
         return self._known[key]
+
+
+def prices_of(costs: Costs, itemsize: int) -> Prices:
+    """The prices of a machine, looked up once."""
+    known: Prices = costs.known.setdefault((Prices, itemsize), Prices(costs.profile, itemsize))
+    return known
 
 
 def _size(indices: Iterable[Index]) -> int:

@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from graphopt.algebra.certificate import Certificate, certificate
 from graphopt.algebra.emission import Emission, span_of
 from graphopt.algebra.fingerprint import Field
+from graphopt.algebra.forms import Form, form_of
 from graphopt.algebra.pieces import Pieces
 from graphopt.algebra.polynomial import NoPolynomial, Polynomial, leaf
-from graphopt.algebra.pricing import Prices
+from graphopt.algebra.pricing import prices_of
 from graphopt.algebra.reading import read
 from graphopt.algebra.regions import Region
 from graphopt.algebra.search import Plan, Search
 from graphopt.analysis.keeping import price
 from graphopt.draft import Draft
 from graphopt.ir.graph import Node, Value
-from graphopt.ir.operands import tensor_of
+from graphopt.ir.operands import type_of
 from graphopt.ir.types import TensorType
 
 _LONGEST = 3  # how far indices run in fingerprints that find what is equal; proofs look further
@@ -24,9 +25,10 @@ _LONGEST = 3  # how far indices run in fingerprints that find what is equal; pro
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Plans for the roots of a region, and what they take together."""
+    """Plans for the roots of a region, as its form has them, and what they take together."""
 
     region: Region
+    form: Form
     plans: tuple[Plan, ...]
     seconds: float
 
@@ -42,27 +44,32 @@ class Rewritten:
 
 
 def evaluation(region: Region, draft: Draft, fixed: Callable[[Value], bool]) -> Evaluation:
-    """The cheapest way that was found to evaluate a region."""
-    kind = tensor_of(region.roots[0][0].results[0])
-    assert kind is not None
-    leaves = {f.leaf for _, p in region.roots for term in p.terms for f in term.factors}
-    names = frozenset() if draft.gradients else frozenset(value.name for value in leaves if fixed(value))
-    prices = Prices(draft.costs.profile, kind.dtype.itemsize)
-    search = Search(Pieces(Field(_LONGEST), names), prices)
-    plans = tuple(search.plan(p) for _, p in region.roots)
+    """The cheapest way that was found to evaluate a region; regions of one form are searched once."""
+    kind = type_of(region.roots[0][0].results[0])
+    form = form_of((p for _, p in region.roots), _never if draft.gradients else fixed)
+    prices = prices_of(draft.costs, kind.dtype.itemsize)
+    place = evaluation, kind.dtype.itemsize, form
+    if place not in draft.costs.known:
+        search = Search(Pieces(Field(_LONGEST), form.fixed), prices)
+        draft.costs.known[place] = tuple(map(search.plan, form.polynomials))
+    plans: tuple[Plan, ...] = draft.costs.known[place]
     costs: dict[bytes, float] = {}
     for plan in plans:
         for key, seconds in plan.costs.items():
             costs.setdefault(key, seconds)
-    kinds = [kind for root, _ in region.roots if (kind := tensor_of(root.results[0])) is not None]
+    kinds = [type_of(root.results[0]) for root, _ in region.roots]
     layout = sum(prices.relaid(math.prod(map(int, kind.shape)), span_of(kind)) for kind in kinds)
-    return Evaluation(region, plans, sum(costs.values()) + layout)
+    return Evaluation(region, form, plans, sum(costs.values()) + layout)
+
+
+def _never(value: Value) -> bool:
+    return False
 
 
 def rewritten(found: Evaluation, draft: Draft) -> tuple[Rewritten, ...]:
     """The roots of a region, each in the place of its node. Raises NotEmitted, and NoPolynomial where the
     new nodes cannot be proven."""
-    emission = Emission(draft, [plan.piece for plan in found.plans])
+    emission = Emission(draft, [plan.piece for plan in found.plans], found.form.leaves)
     known: dict[str, Polynomial] = {}
 
     def read_back(value: Value) -> Polynomial:
@@ -73,8 +80,8 @@ def rewritten(found: Evaluation, draft: Draft) -> tuple[Rewritten, ...]:
         return leaf(value, (int(size) for size in value.type.shape))
 
     made = []
-    for (root, p), plan in zip(found.region.roots, found.plans, strict=True):
-        new = emission.nodes(plan.piece, p, root)
+    for (root, p), named, plan in zip(found.region.roots, found.form.polynomials, found.plans, strict=True):
+        new = emission.nodes(plan.piece, named, root)
         for node in new.nodes:
             if new.dense.name not in known:
                 known[node.results[0].name] = read(node, read_back, emission.exact)

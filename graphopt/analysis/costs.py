@@ -1,6 +1,7 @@
 """What nodes and values cost on one machine, for the passes that weigh one way against another."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from graphopt.analysis.seconds import node_seconds
 from graphopt.analysis.sizes import Sizes
@@ -10,10 +11,12 @@ from graphopt.profile import Profile, default
 
 @dataclass(frozen=True)
 class Costs:
-    """Seconds of a node and bytes of a value, with numbers for symbolic sizes."""
+    """Seconds of a node and bytes of a value, with numbers for symbolic sizes. `known` is what follows from
+    these alone and was worked out before, by the passes' own keys."""
 
     profile: Profile = field(default_factory=default)
     sizes: Sizes = field(default_factory=Sizes)
+    known: dict[object, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def seconds(self, node: Node) -> float:
         """What running the node takes."""
