@@ -7,8 +7,9 @@ from graphopt.affine.finding import AffineForms, Fold
 from graphopt.affine.forms import Applied, nodes_of, widest
 from graphopt.affine.maps import LinearMap
 from graphopt.algebra.emission import NotEmitted
+from graphopt.algebra.forms import Readings
 from graphopt.algebra.polynomial import NoPolynomial
-from graphopt.algebra.regions import Region, Regions, wide_regions
+from graphopt.algebra.regions import Region, Regions
 from graphopt.algebra.rewriting import Rewritten, evaluation, rewritten, seconds_of
 from graphopt.analysis.dependence import Dependence
 from graphopt.analysis.geometry import Geometry, Views
@@ -69,6 +70,7 @@ __all__ = [
     "Node",
     "NotEmitted",
     "Pass",
+    "Readings",
     "Region",
     "Regions",
     "Rewritten",
@@ -101,7 +103,6 @@ __all__ = [
     "rewritten",
     "seconds_of",
     "values_in",
-    "wide_regions",
     "widest",
     "written_out",
 ]

@@ -9,15 +9,16 @@ from graphopt.authoring import (
     Draft,
     NoPolynomial,
     NotEmitted,
+    Readings,
     Region,
     Regions,
     Rewritten,
     Substitution,
     Value,
+    differentiable,
     evaluation,
     rewritten,
     seconds_of,
-    wide_regions,
 )
 
 WORTH = 0.8
@@ -53,10 +54,13 @@ class SumProduct:
         """Visits wide regions first; those in them, where these do not gain more."""
         substitution, dependence = draft.substitution(), draft.analysis(Dependence)
         fixed = _never if draft.gradients else dependence.is_fixed
-        narrow = [*filter(None, (_better(one, draft, fixed, 0.0) for one in draft.analysis(Regions)))]
+        left = draft.analysis(differentiable) if draft.gradients else frozenset[str]()
+        readings = draft.costs.known.setdefault(Readings, Readings())
+        regions = Regions(draft.graph, readings, left)
+        narrow = [*filter(None, (_better(one, draft, fixed, 0.0) for one in regions))]
         gains = [(frozenset(node.name for node in one.region.nodes), one.gain) for one in narrow]
         wide = []
-        for region in draft.analysis(wide_regions):
+        for region in Regions(draft.graph, readings, left, wide=True):
             if len(region.nodes) <= MOST_NODES:
                 names = frozenset(node.name for node in region.nodes)
                 inside = sum(gain for members, gain in gains if members <= names)
@@ -71,7 +75,7 @@ class SumProduct:
                 _rewrite(better, draft)
                 done |= names
             else:
-                draft.miss(better.region.roots[-1][0], refusal)
+                draft.miss(better.region.needed[-1], refusal)
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,7 @@ def _better(region: Region, draft: Draft, fixed: Callable[[Value], bool], least:
     most = min(WORTH * before, before - LEAST, before - 1.01 * least)
     if found.seconds > most:
         return None
-    last = region.roots[-1][0]
+    last = region.needed[-1]
     try:
         made = rewritten(found, draft)
     except (NotEmitted, NoPolynomial):
@@ -129,10 +133,10 @@ def _rewrite(better: _Better, draft: Draft) -> None:
 def _against(better: _Better, substitution: Substitution) -> str | None:
     """Why a region stays as it is; None where it need not."""
     memory, region = substitution.memory, better.region
-    last = region.roots[-1][0]
+    last = region.needed[-1]
     if any(substitution.changed(node, last) for node in region.nodes):
         return "an operand may be written in between"
-    for root, _ in region.roots:
+    for root in region.needed:
         value = root.results[0]
         reason = substitution.against_gradients(root, root.results)
         if reason is not None:

@@ -1,39 +1,175 @@
-"""What polynomials are but for the names of their leaves and indices: equal layers have one form.
+"""Polynomials up to the names of their leaves: those of equal layers are read and searched once."""
 
-What is found for a form holds for every region of it, with the leaves of that region in place of the form's.
-"""
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from graphopt.algebra.equality import equalities
+from graphopt.algebra.families import united
+from graphopt.algebra.joining import joined
+from graphopt.algebra.polynomial import Access, Factor, Index, NoPolynomial, Polynomial, Term, leaf
+from graphopt.algebra.reading import read
+from graphopt.ir.graph import Node, Value, replace_values
+from graphopt.ir.types import TensorType
 
-from graphopt.algebra.polynomial import Access, Factor, Index, Polynomial, Term
-from graphopt.ir.graph import Value
+MOST_TERMS, MOST_FACTORS = 2, 4
+"""Of a small polynomial."""
+
+
+@dataclass(frozen=True, eq=False)
+class Form:
+    """A polynomial over leaves that are called 0, 1 and so on, in the order in which they are met. There is
+    one object for each."""
+
+    polynomial: Polynomial
+
+    @cached_property
+    def united(self) -> Polynomial:
+        """With indices joined that move together, and one term for each family of terms."""
+        return united(joined(self.polynomial))
+
+    @cached_property
+    def is_small(self) -> bool:
+        """Whether it may be seen through where several nodes read it."""
+        terms = self.polynomial.terms
+        return len(terms) <= MOST_TERMS and all(len(term.factors) <= MOST_FACTORS for term in terms)
+
+    @cached_property
+    def is_long(self) -> bool:
+        """Whether there are orders to choose from."""
+        return any(len(term.factors) > 2 for term in self.united.terms)
+
+    @cached_property
+    def equalities(self) -> frozenset[int]:
+        """The leaves that are zeros and ones."""
+        return frozenset(map(int, equalities(self.polynomial)))
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
-    """Polynomials over leaves that are named by number; `leaves` are those that stand for them. Forms are
-    equal where the polynomials are."""
+class Reading:
+    """What a value is: a form, and the values that are its leaves."""
 
-    polynomials: tuple[Polynomial, ...]
-    fixed: frozenset[str]  # the names of the leaves that calls do not change
-    leaves: Mapping[str, Value] = field(compare=False)
+    form: Form
+    leaves: tuple[Value, ...]
+
+    @property
+    def polynomial(self) -> Polynomial:
+        """The polynomial of these leaves, with one term for each family of terms."""
+        return over(self.form.united, self.leaves)
 
 
-def form_of(polynomials: Iterable[Polynomial], fixed: Callable[[Value], bool]) -> Form:
-    """The form of some polynomials. `fixed`: whether calls do not change a leaf."""
-    naming = _Naming()
-    named = tuple(map(naming.polynomial, polynomials))
-    leaves = {new.name: old for old, new in naming.leaves.values()}
-    return Form(named, frozenset(name for name, old in leaves.items() if fixed(old)), leaves)
+@dataclass(frozen=True)
+class Together:
+    """Several readings, with one number for each of their leaves. `key`s are equal where they are the same
+    but for the names of the leaves."""
+
+    key: object
+    readings: tuple[Reading, ...]
+    leaves: tuple[Value, ...]
+
+    @classmethod
+    def of(cls, readings: Iterable[Reading]) -> "Together":
+        """Numbers the leaves in the order in which they are met."""
+        pool: dict[str, tuple[int, Value]] = {}
+        rows, given = [], tuple(readings)
+        for one in given:
+            rows.append((one.form, *(pool.setdefault(v.name, (len(pool), v))[0] for v in one.leaves)))
+        return cls(tuple(rows), given, tuple(value for _, value in pool.values()))
+
+    def polynomials(self, of: Callable[[Form], Polynomial]) -> tuple[Polynomial, ...]:
+        """Those of the readings, over leaves that are called by their numbers."""
+        new = {value.name: Value(str(i), value.type) for i, value in enumerate(self.leaves)}
+        return tuple(over(of(one.form), [new[value.name] for value in one.leaves]) for one in self.readings)
+
+
+def over(p: Polynomial, leaves: Sequence[Value]) -> Polynomial:
+    """A form's polynomial over other leaves."""
+    terms = []
+    for term in p.terms:
+        factors = (replace(factor, leaf=leaves[int(factor.leaf.name)]) for factor in term.factors)
+        terms.append(Term(term.coefficient, tuple(factors)))
+    return Polynomial(p.dims, tuple(terms))
+
+
+class Readings:
+    """Reads nodes, those that are the same but for what their operands are called once: what a node computes
+    depends on its operator, its literals, the types, and the polynomials of its operands."""
+
+    def __init__(self) -> None:
+        self._forms: dict[Polynomial, Form] = {}
+        self._leaves: dict[TensorType, Form] = {}
+        self._read: dict[object, tuple[Form, tuple[int, ...]] | None] = {}
+
+    def leaf(self, value: Value) -> Reading | None:
+        """A tensor as it is; None for what is none of static size."""
+        kind = value.type
+        if not isinstance(kind, TensorType) or not kind.is_static:
+            return None
+        if kind not in self._leaves:
+            self._leaves[kind] = self._form(leaf(Value("0", kind), map(int, kind.shape)))[0]
+        return Reading(self._leaves[kind], (value,))
+
+    def of(self, node: Node, known: Callable[[Value], Reading | None]) -> Reading | None:
+        """What a node's result is, where its operands are as `known`; None where that is no polynomial."""
+        if len(node.results) != 1 or any(True for _ in node.regions):
+            return None
+        operands = {value.name: value for value in node.operands}
+        readings = {name: reading for name, v in operands.items() if (reading := known(v)) is not None}
+        together = Together.of(readings.values())
+        new = {name: Value(f"operand {i}", value.type) for i, (name, value) in enumerate(operands.items())}
+        alike = Node(
+            "node",
+            node.op,
+            tuple(replace_values(arg, new) for arg in node.args),
+            tuple((name, replace_values(arg, new)) for name, arg in node.kwargs),
+            (Value("result", node.results[0].type),),
+            node.many,
+        )
+        place = alike, tuple(name in readings for name in operands), together.key
+        if place not in self._read:
+            self._read[place] = self._new(alike, [new[name].name for name in readings], together)
+        found = self._read[place]
+        if found is None:
+            return None
+        leaves = (*together.leaves, *operands.values(), node.results[0])
+        return Reading(found[0], tuple(leaves[number] for number in found[1]))
+
+    def _new(
+        self, node: Node, names: Sequence[str], together: Together
+    ) -> tuple[Form, tuple[int, ...]] | None:
+        """The form of a result, and of all values there are which are its leaves."""
+        polynomials = dict(zip(names, together.polynomials(lambda form: form.polynomial), strict=True))
+
+        def known(value: Value) -> Polynomial:
+            if value.name not in polynomials:
+                raise NoPolynomial
+            return polynomials[value.name]
+
+        try:
+            form, leaves = self._form(read(node, known))
+        except NoPolynomial:
+            return None
+        others = dict.fromkeys(value.name for value in (*node.operands, *node.results))
+        numbers = [*map(str, range(len(together.leaves))), *others]
+        return form, tuple(numbers.index(value.name) for value in leaves)
+
+    def _form(self, p: Polynomial) -> tuple[Form, tuple[Value, ...]]:
+        naming = _Naming()
+        named = naming.polynomial(p)
+        return self._forms.setdefault(named, Form(named)), naming.met
 
 
 class _Naming:
     """Numbers leaves and indices in the order in which they are met."""
 
     def __init__(self) -> None:
-        self.leaves: dict[str, tuple[Value, Value]] = {}
+        self._leaves: dict[str, tuple[Value, Value]] = {}
         self._indices: dict[Index, Index] = {}
+
+    @property
+    def met(self) -> tuple[Value, ...]:
+        """The leaves, in order."""
+        return tuple(old for old, _ in self._leaves.values())
 
     def polynomial(self, p: Polynomial) -> Polynomial:
         dims = tuple(tuple(map(self._index, dim)) for dim in p.dims)
@@ -43,11 +179,12 @@ class _Naming:
         return Term(term.coefficient, tuple(map(self._factor, term.factors)))
 
     def _factor(self, factor: Factor) -> Factor:
-        name = factor.leaf.name
-        if name not in self.leaves:
-            self.leaves[name] = factor.leaf, Value(str(len(self.leaves)), factor.leaf.type)
-        accesses = tuple(map(self._access, factor.accesses))
-        return replace(factor, leaf=self.leaves[name][1], accesses=accesses)
+        old = factor.leaf
+        if old.name not in self._leaves:
+            self._leaves[old.name] = old, Value(str(len(self._leaves)), old.type)
+        return replace(
+            factor, leaf=self._leaves[old.name][1], accesses=tuple(map(self._access, factor.accesses))
+        )
 
     def _access(self, access: Access) -> Access:
         # The widest steps first: which index was made first says nothing.

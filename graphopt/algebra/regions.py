@@ -3,53 +3,65 @@
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
 
-from graphopt.algebra.equality import equalities
-from graphopt.algebra.families import united
-from graphopt.algebra.joining import joined
-from graphopt.algebra.operators import Known
-from graphopt.algebra.polynomial import NoPolynomial, Polynomial, leaf
-from graphopt.algebra.reading import read
+from graphopt.algebra.forms import Reading, Readings
+from graphopt.algebra.polynomial import Polynomial
 from graphopt.analysis.memory import Memory
 from graphopt.analysis.partition import Partition
 from graphopt.ir.graph import Graph, Node, Value
-from graphopt.ir.types import TensorType
 
 
 @dataclass(frozen=True)
 class Region:
-    """Nodes in order, and the polynomials of those whose results are needed outside: `roots`, over what
-    comes from outside and over one another's results."""
+    """Nodes in order, those whose results are needed outside, and what these are: over what comes from
+    outside and over one another's results."""
 
     nodes: tuple[Node, ...]
-    roots: tuple[tuple[Node, Polynomial], ...]
+    needed: tuple[Node, ...]
+    readings: tuple[Reading, ...]
+
+    @property
+    def roots(self) -> tuple[tuple[Node, Polynomial], ...]:
+        """The nodes that are needed, and their polynomials."""
+        return tuple((n, reading.polynomial) for n, reading in zip(self.needed, self.readings, strict=True))
 
 
-MOST_READERS, MOST_TERMS, MOST_FACTORS = 4, 2, 4
-"""What several nodes read is seen through where it is no larger, in wide regions."""
+MOST_READERS = 4
+"""Nodes that read a small value which is seen through, in wide regions."""
 
 
 class Regions:
     """The regions of one graph, bounded by what several nodes read."""
 
-    def __init__(self, graph: Graph, *, wide: bool = False) -> None:
-        """`wide`: seen through small values that several nodes read: then each may be computed otherwise for
-        each, or not at all."""
+    def __init__(
+        self,
+        graph: Graph,
+        readings: Readings | None = None,
+        left: Set[str] = frozenset(),
+        *,
+        wide: bool = False,
+    ) -> None:
+        """`readings`: what was read before. `left`: the names of values that stay as they are. `wide`: seen
+        through small values that several nodes read: then each may be computed otherwise for each, or not at
+        all."""
         self._graph = graph
+        self._readings = Readings() if readings is None else readings
         self._wide = wide
         memory = graph.analysis(Memory)
         readable = {
             node.name
             for node in graph.nodes
-            if self._read(node, self._as_it_is) is not None and not memory.is_part(node)
+            if not any(value.name in left for value in node.results)
+            and self._readings.of(node, self._readings.leaf) is not None
+            and not memory.is_part(node)
         }
         opaque: frozenset[str] = frozenset()
-        while left := self._visited(readable, opaque):
-            opaque |= left
+        while unsaid := self._visited(readable, opaque):
+            opaque |= unsaid
 
     def _visited(self, readable: Set[str], opaque: frozenset[str]) -> frozenset[str]:
         """Reads what is readable, but for the nodes whose results are opaque. Gives back whose zeros and ones
         are left in what is needed: no operator makes those."""
-        self._found: dict[str, Polynomial] = {}
+        self._found: dict[str, Reading] = {}
         self._parts: dict[str, tuple[Value, ...]] = {}
         self._needed = set(self._graph.returned)
         seen = [n for n in self._graph.nodes if n.name in readable and n.results[0].name not in opaque]
@@ -59,9 +71,8 @@ class Regions:
                 self._needed.update(value.name for value in node.operands)
         for node in seen:
             self._visit(node)
-        return frozenset[str]().union(
-            *(equalities(self._found[name]) for name in self._needed & {*self._found})
-        )
+        needed = (self._found[name] for name in self._needed & {*self._found})
+        return frozenset(one.leaves[number].name for one in needed for number in one.form.equalities)
 
     def __iter__(self) -> Iterator[Region]:
         """Regions where there may be a choice, in the order of their first nodes."""
@@ -75,48 +86,27 @@ class Regions:
         for node in read:
             members.setdefault(together.find(node.results[0].name), []).append(node)
         for nodes in members.values():
-            needed = (node for node in nodes if node.results[0].name in self._needed)
-            roots = [(node, united(joined(self._found[node.results[0].name]))) for node in needed]
-            if roots and (len(nodes) > 1 or any(len(t.factors) > 2 for _, p in roots for t in p.terms)):
-                yield Region(tuple(nodes), tuple(roots))
+            needed = tuple(node for node in nodes if node.results[0].name in self._needed)
+            readings = tuple(self._found[node.results[0].name] for node in needed)
+            if needed and (len(nodes) > 1 or any(one.form.is_long for one in readings)):
+                yield Region(tuple(nodes), needed, readings)
 
     def _visit(self, node: Node) -> None:
         """Reads a node; what it cannot see through is needed as it is."""
-        found = self._read(node, self._through)
+        found = self._readings.of(node, self._through)
         if found is None:
-            found = self._read(node, self._as_it_is)
+            found = self._readings.of(node, self._readings.leaf)
             self._needed.update(value.name for value in node.operands)
         assert found is not None
         self._found[node.results[0].name] = found
         self._parts[node.results[0].name] = node.operands
 
-    @staticmethod
-    def _read(node: Node, known: Known) -> Polynomial | None:
-        try:
-            return read(node, known)
-        except NoPolynomial:
-            return None
-
-    def _through(self, value: Value) -> Polynomial:
+    def _through(self, value: Value) -> Reading | None:
         found = self._found.get(value.name)
         if found is None or value.name in self._needed:
-            return self._as_it_is(value)
+            return self._readings.leaf(value)
         readers = len(self._graph.uses[value.name])
-        if readers > 1 and not (self._wide and readers <= MOST_READERS and _is_small(found)):
+        if readers > 1 and not (self._wide and readers <= MOST_READERS and found.form.is_small):
             self._needed.add(value.name)
-            return self._as_it_is(value)
+            return self._readings.leaf(value)
         return found
-
-    def _as_it_is(self, value: Value) -> Polynomial:
-        if not isinstance(value.type, TensorType):
-            raise NoPolynomial
-        return leaf(value, (int(size) for size in value.type.shape))
-
-
-def _is_small(p: Polynomial) -> bool:
-    return len(p.terms) <= MOST_TERMS and all(len(term.factors) <= MOST_FACTORS for term in p.terms)
-
-
-def wide_regions(graph: Graph) -> Regions:
-    """The regions, seen through small values that several nodes read."""
-    return Regions(graph, wide=True)

@@ -1,13 +1,13 @@
 """One region evaluated in another way: what it costs then, and the nodes that do it, each proven."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from graphopt.algebra.certificate import Certificate, certificate
 from graphopt.algebra.emission import Emission, span_of
 from graphopt.algebra.fingerprint import Field
-from graphopt.algebra.forms import Form, form_of
+from graphopt.algebra.forms import Together
 from graphopt.algebra.pieces import Pieces
 from graphopt.algebra.polynomial import NoPolynomial, Polynomial, leaf
 from graphopt.algebra.pricing import prices_of
@@ -25,10 +25,11 @@ _LONGEST = 3  # how far indices run in fingerprints that find what is equal; pro
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Plans for the roots of a region, as its form has them, and what they take together."""
+    """Plans for the roots of a region, over leaves called by numbers, and what they take together."""
 
     region: Region
-    form: Form
+    leaves: Mapping[str, Value]
+    polynomials: tuple[Polynomial, ...]
     plans: tuple[Plan, ...]
     seconds: float
 
@@ -45,31 +46,30 @@ class Rewritten:
 
 def evaluation(region: Region, draft: Draft, fixed: Callable[[Value], bool]) -> Evaluation:
     """The cheapest way that was found to evaluate a region; regions of one form are searched once."""
-    kind = type_of(region.roots[0][0].results[0])
-    form = form_of((p for _, p in region.roots), _never if draft.gradients else fixed)
-    prices = prices_of(draft.costs, kind.dtype.itemsize)
-    place = evaluation, kind.dtype.itemsize, form
-    if place not in draft.costs.known:
-        search = Search(Pieces(Field(_LONGEST), form.fixed), prices)
-        draft.costs.known[place] = tuple(map(search.plan, form.polynomials))
-    plans: tuple[Plan, ...] = draft.costs.known[place]
+    kinds = [type_of(root.results[0]) for root in region.needed]
+    itemsize = kinds[0].dtype.itemsize
+    together = Together.of(region.readings)
+    leaves = {str(number): value for number, value in enumerate(together.leaves)}
+    names = frozenset() if draft.gradients else frozenset(name for name, v in leaves.items() if fixed(v))
+    prices, known = prices_of(draft.costs, itemsize), draft.costs.known
+    place = evaluation, itemsize, names, together.key
+    if place not in known:
+        search = Search(Pieces(Field(_LONGEST), names), prices)
+        polynomials = together.polynomials(lambda form: form.united)
+        known[place] = polynomials, tuple(map(search.plan, polynomials))
+    polynomials, plans = known[place]
     costs: dict[bytes, float] = {}
     for plan in plans:
         for key, seconds in plan.costs.items():
             costs.setdefault(key, seconds)
-    kinds = [type_of(root.results[0]) for root, _ in region.roots]
     layout = sum(prices.relaid(math.prod(map(int, kind.shape)), span_of(kind)) for kind in kinds)
-    return Evaluation(region, form, plans, sum(costs.values()) + layout)
-
-
-def _never(value: Value) -> bool:
-    return False
+    return Evaluation(region, leaves, polynomials, plans, sum(costs.values()) + layout)
 
 
 def rewritten(found: Evaluation, draft: Draft) -> tuple[Rewritten, ...]:
     """The roots of a region, each in the place of its node. Raises NotEmitted, and NoPolynomial where the
     new nodes cannot be proven."""
-    emission = Emission(draft, [plan.piece for plan in found.plans], found.form.leaves)
+    emission = Emission(draft, [plan.piece for plan in found.plans], found.leaves)
     known: dict[str, Polynomial] = {}
 
     def read_back(value: Value) -> Polynomial:
@@ -80,7 +80,7 @@ def rewritten(found: Evaluation, draft: Draft) -> tuple[Rewritten, ...]:
         return leaf(value, (int(size) for size in value.type.shape))
 
     made = []
-    for (root, p), named, plan in zip(found.region.roots, found.form.polynomials, found.plans, strict=True):
+    for (root, p), named, plan in zip(found.region.roots, found.polynomials, found.plans, strict=True):
         new = emission.nodes(plan.piece, named, root)
         for node in new.nodes:
             if new.dense.name not in known:
