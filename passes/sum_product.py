@@ -57,11 +57,13 @@ class SumProduct:
         left = draft.analysis(differentiable) if draft.gradients else frozenset[str]()
         readings = draft.costs.known.setdefault(Readings, Readings())
         regions = Regions(draft.graph, readings, left)
-        narrow = [*filter(None, (_better(one, draft, fixed, 0.0) for one in regions))]
+        small = [*regions]
+        seen = {one.name for one in small}
+        narrow = [*filter(None, (_better(one, draft, fixed, 0.0) for one in small))]
         gains = [(frozenset(node.name for node in one.region.nodes), one.gain) for one in narrow]
         wide = []
-        for region in Regions(draft.graph, readings, left, wide=True):
-            if len(region.nodes) <= MOST_NODES:
+        for region in regions.widened():
+            if region.name not in seen and len(region.nodes) <= MOST_NODES:
                 names = frozenset(node.name for node in region.nodes)
                 inside = sum(gain for members, gain in gains if members <= names)
                 wide.append(_better(region, draft, fixed, inside))
@@ -105,6 +107,8 @@ def _better(region: Region, draft: Draft, fixed: Callable[[Value], bool], least:
     most = min(WORTH * before, before - LEAST, before - 1.01 * least)
     if found.seconds > most:
         return None
+    if draft.costs.known.get(found.place, 0.0) > most:
+        return None  # as one of this form, seen before
     last = region.needed[-1]
     try:
         made = rewritten(found, draft)
@@ -112,6 +116,7 @@ def _better(region: Region, draft: Draft, fixed: Callable[[Value], bool], least:
         draft.miss(last, "no operators are known that say it otherwise")
         return None
     after = seconds_of([node for one in made for node in one.nodes], draft, fixed)
+    draft.costs.known[found.place] = after
     if after > most:
         return None
     if not all(one.certificate.holds for one in made):

@@ -1,6 +1,6 @@
 """Polynomials up to the names of their leaves: those of equal layers are read and searched once."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -109,12 +109,13 @@ class Readings:
             self._leaves[kind] = self._form(leaf(Value("0", kind), map(int, kind.shape)))[0]
         return Reading(self._leaves[kind], (value,))
 
-    def of(self, node: Node, known: Callable[[Value], Reading | None]) -> Reading | None:
-        """What a node's result is, where its operands are as `known`; None where that is no polynomial."""
+    def of(self, node: Node, known: Mapping[str, Reading | None]) -> Reading | None:
+        """What a node's result is, where its operands are as `known` by name; None where that is no
+        polynomial."""
         if len(node.results) != 1 or any(True for _ in node.regions):
             return None
         operands = {value.name: value for value in node.operands}
-        readings = {name: reading for name, v in operands.items() if (reading := known(v)) is not None}
+        readings = {name: reading for name in operands if (reading := known[name]) is not None}
         together = Together.of(readings.values())
         new = {name: Value(f"operand {i}", value.type) for i, (name, value) in enumerate(operands.items())}
         alike = Node(

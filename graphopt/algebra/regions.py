@@ -1,6 +1,8 @@
 """Sum-product regions of a graph: what hangs together by operators that are polynomials."""
 
-from collections.abc import Iterator, Set
+import copy
+import operator
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
 
 from graphopt.algebra.forms import Reading, Readings
@@ -20,6 +22,15 @@ class Region:
     readings: tuple[Reading, ...]
 
     @property
+    def name(self) -> object:
+        """Equal for regions of one graph that are the same."""
+        return (
+            tuple(node.name for node in self.nodes),
+            tuple(node.name for node in self.needed),
+            self.readings,
+        )
+
+    @property
     def roots(self) -> tuple[tuple[Node, Polynomial], ...]:
         """The nodes that are needed, and their polynomials."""
         return tuple((n, reading.polynomial) for n, reading in zip(self.needed, self.readings, strict=True))
@@ -32,30 +43,34 @@ MOST_READERS = 4
 class Regions:
     """The regions of one graph, bounded by what several nodes read."""
 
-    def __init__(
-        self,
-        graph: Graph,
-        readings: Readings | None = None,
-        left: Set[str] = frozenset(),
-        *,
-        wide: bool = False,
-    ) -> None:
-        """`readings`: what was read before. `left`: the names of values that stay as they are. `wide`: seen
-        through small values that several nodes read: then each may be computed otherwise for each, or not at
-        all."""
+    def __init__(self, graph: Graph, readings: Readings | None = None, left: Set[str] = frozenset()) -> None:
+        """`readings`: what was read before. `left`: the names of values that stay as they are."""
         self._graph = graph
         self._readings = Readings() if readings is None else readings
-        self._wide = wide
+        self._wide = False
+        self._last: dict[str, tuple[tuple[Reading | None, ...], Reading | None]] = {}
         memory = graph.analysis(Memory)
-        readable = {
+        self._leaves = {value.name: self._readings.leaf(value) for value in graph.values}
+        self._readable = {
             node.name
             for node in graph.nodes
             if not any(value.name in left for value in node.results)
-            and self._readings.of(node, self._readings.leaf) is not None
+            and self._read(node, self._as_it_is) is not None
             and not memory.is_part(node)
         }
+        self._see()
+
+    def widened(self) -> "Regions":
+        """Those that see through small values which several nodes read: then each may be computed otherwise
+        for each, or not at all."""
+        found = copy.copy(self)
+        found._wide = True
+        found._see()
+        return found
+
+    def _see(self) -> None:
         opaque: frozenset[str] = frozenset()
-        while unsaid := self._visited(readable, opaque):
+        while unsaid := self._visited(self._readable, opaque):
             opaque |= unsaid
 
     def _visited(self, readable: Set[str], opaque: frozenset[str]) -> frozenset[str]:
@@ -93,9 +108,9 @@ class Regions:
 
     def _visit(self, node: Node) -> None:
         """Reads a node; what it cannot see through is needed as it is."""
-        found = self._readings.of(node, self._through)
+        found = self._read(node, self._through)
         if found is None:
-            found = self._readings.of(node, self._readings.leaf)
+            found = self._read(node, self._as_it_is)
             self._needed.update(value.name for value in node.operands)
         assert found is not None
         self._found[node.results[0].name] = found
@@ -104,9 +119,21 @@ class Regions:
     def _through(self, value: Value) -> Reading | None:
         found = self._found.get(value.name)
         if found is None or value.name in self._needed:
-            return self._readings.leaf(value)
+            return self._as_it_is(value)
         readers = len(self._graph.uses[value.name])
         if readers > 1 and not (self._wide and readers <= MOST_READERS and found.form.is_small):
             self._needed.add(value.name)
-            return self._readings.leaf(value)
+            return self._as_it_is(value)
         return found
+
+    def _as_it_is(self, value: Value) -> Reading | None:
+        return self._leaves[value.name]
+
+    def _read(self, node: Node, known: Callable[[Value], Reading | None]) -> Reading | None:
+        operands = tuple(map(known, node.operands))
+        last = self._last.get(node.name)
+        if last is None or any(map(operator.is_not, operands, last[0])):
+            by_name = {value.name: one for value, one in zip(node.operands, operands, strict=True)}
+            last = operands, self._readings.of(node, by_name)
+            self._last[node.name] = last
+        return last[1]

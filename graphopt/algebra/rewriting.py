@@ -25,13 +25,15 @@ _LONGEST = 3  # how far indices run in fingerprints that find what is equal; pro
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Plans for the roots of a region, over leaves called by numbers, and what they take together."""
+    """Plans for the roots of a region, over leaves called by numbers, and what they take together. `place` is
+    equal for those that the same nodes make, but for names."""
 
     region: Region
     leaves: Mapping[str, Value]
     polynomials: tuple[Polynomial, ...]
     plans: tuple[Plan, ...]
     seconds: float
+    place: object
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,8 @@ def evaluation(region: Region, draft: Draft, fixed: Callable[[Value], bool]) -> 
         for key, seconds in plan.costs.items():
             costs.setdefault(key, seconds)
     layout = sum(prices.relaid(math.prod(map(int, kind.shape)), span_of(kind)) for kind in kinds)
-    return Evaluation(region, leaves, polynomials, plans, sum(costs.values()) + layout)
+    seconds = sum(costs.values()) + layout
+    return Evaluation(region, leaves, polynomials, plans, seconds, (place, tuple(kinds)))
 
 
 def rewritten(found: Evaluation, draft: Draft) -> tuple[Rewritten, ...]:
