@@ -124,6 +124,8 @@ class Pieces:
         """`is_fixed`: the names of the leaves that calls do not change."""
         self.field = field_
         self._fixed = is_fixed
+        # By the keys of two factors and how their indices meet: what their product is.
+        self._products: dict[object, tuple[Numbers, bytes, tuple[int, ...]]] = {}
 
     def read(self, factor: Factor) -> Piece:
         """Elements of a leaf."""
@@ -134,9 +136,19 @@ class Pieces:
     def product(self, a: Piece, b: Piece, out: Iterable[Index], by: Fraction = Fraction(1)) -> Piece:
         """by · Σ a · b over the indices that are not in `out`."""
         kept = set(out)
-        order = tuple(i for i in dict.fromkeys((*a.indices, *b.indices)) if i in kept)
+        both = {index: place for place, index in enumerate(dict.fromkeys((*a.indices, *b.indices)))}
+        meeting = tuple(both[i] for i in a.indices), tuple(both[i] for i in b.indices)
+        place = a.key, b.key, by, *meeting, tuple(i in kept for i in both)
+        how, fixed = Product(by, a, b), a.fixed and b.fixed
+        if place in self._products:
+            numbers, key, at = self._products[place]
+            indices = tuple(both)
+            return Piece(tuple(indices[i] for i in at), numbers, key, how, fixed)
+        order = tuple(i for i in both if i in kept)
         numbers = contraction(a.numbers, a.indices, b.numbers, b.indices, order, self.field)
-        return self._made(order, self._scaled(numbers, by), Product(by, a, b), a.fixed and b.fixed)
+        piece = self._made(order, self._scaled(numbers, by), how, fixed)
+        self._products[place] = piece.numbers, piece.key, tuple(both[i] for i in piece.indices)
+        return piece
 
     def reduced(self, a: Piece, out: Iterable[Index], by: Fraction = Fraction(1)) -> Piece:
         """by · Σ a over the indices that are not in `out`."""
