@@ -10,7 +10,7 @@ from graphopt.algebra.emission import NotEmitted
 from graphopt.algebra.forms import Readings
 from graphopt.algebra.polynomial import NoPolynomial
 from graphopt.algebra.regions import Region, Regions
-from graphopt.algebra.rewriting import Rewritten, evaluation, rewritten, seconds_of
+from graphopt.algebra.rewriting import Rewritten, Work, evaluation, rewritten, seconds_of
 from graphopt.analysis.dependence import Dependence
 from graphopt.analysis.geometry import Geometry, Views
 from graphopt.analysis.gradients import differentiable
@@ -82,6 +82,7 @@ __all__ = [
     "TensorType",
     "Value",
     "Views",
+    "Work",
     "applied_once",
     "budget_of",
     "by_onednn",

@@ -15,6 +15,7 @@ from graphopt.authoring import (
     Rewritten,
     Substitution,
     Value,
+    Work,
     differentiable,
     evaluation,
     rewritten,
@@ -57,16 +58,16 @@ class SumProduct:
         left = draft.analysis(differentiable) if draft.gradients else frozenset[str]()
         readings = draft.costs.known.setdefault(Readings, Readings())
         regions = Regions(draft.graph, readings, left)
-        small = [*regions]
+        work, small = Work(draft.graph), [*regions]
         seen = {one.name for one in small}
-        narrow = [*filter(None, (_better(one, draft, fixed, 0.0) for one in small))]
+        narrow = [*filter(None, (_better(one, draft, fixed, work) for one in small))]
         gains = [(frozenset(node.name for node in one.region.nodes), one.gain) for one in narrow]
         wide = []
         for region in regions.widened():
             if region.name not in seen and len(region.nodes) <= MOST_NODES:
                 names = frozenset(node.name for node in region.nodes)
                 inside = sum(gain for members, gain in gains if members <= names)
-                wide.append(_better(region, draft, fixed, inside))
+                wide.append(_better(region, draft, fixed, work, inside))
         done: set[str] = set()
         for better in (*filter(None, wide), *narrow):
             names = frozenset(node.name for node in better.region.nodes)
@@ -98,12 +99,14 @@ def _never(value: Value) -> bool:
     return False
 
 
-def _better(region: Region, draft: Draft, fixed: Callable[[Value], bool], least: float) -> _Better | None:
+def _better(
+    region: Region, draft: Draft, fixed: Callable[[Value], bool], work: Work, least: float = 0.0
+) -> _Better | None:
     """A better way for a region, by more than `least` seconds; None where none is found."""
     before = seconds_of(region.nodes, draft, fixed)
     if before < LEAST:
         return None
-    found = evaluation(region, draft, fixed)
+    found = evaluation(region, draft, fixed, work)
     most = min(WORTH * before, before - LEAST, before - 1.01 * least)
     if found.seconds > most:
         return None

@@ -8,6 +8,7 @@ from graphopt.algebra.certificate import Certificate, certificate
 from graphopt.algebra.emission import Emission, span_of
 from graphopt.algebra.fingerprint import Field
 from graphopt.algebra.forms import Together
+from graphopt.algebra.orders import MOST_WORK
 from graphopt.algebra.pieces import Pieces
 from graphopt.algebra.polynomial import NoPolynomial, Polynomial, leaf
 from graphopt.algebra.pricing import prices_of
@@ -16,11 +17,32 @@ from graphopt.algebra.regions import Region
 from graphopt.algebra.search import Plan, Search
 from graphopt.analysis.keeping import price
 from graphopt.draft import Draft
-from graphopt.ir.graph import Node, Value
+from graphopt.ir.graph import Graph, Node, Value
 from graphopt.ir.operands import type_of
 from graphopt.ir.types import TensorType
 
 _LONGEST = 3  # how far indices run in fingerprints that find what is equal; proofs look further
+
+
+WORK_A_NODE = 20
+"""Prices that searching a graph may ask for, for each of its nodes, besides those of one region: some 0.2 ms,
+where torch.export takes 1.5 ms."""
+
+
+class Work:
+    """What may still be looked at in one graph: counted, not timed, so that decisions are the same always."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._left = MOST_WORK + WORK_A_NODE * len(graph.nodes)
+
+    @property
+    def most(self) -> int:
+        """What one region may take of it."""
+        return min(self._left, MOST_WORK)
+
+    def take(self, work: int) -> None:
+        """What was looked at."""
+        self._left -= work
 
 
 @dataclass(frozen=True)
@@ -46,7 +68,7 @@ class Rewritten:
     certificate: Certificate
 
 
-def evaluation(region: Region, draft: Draft, fixed: Callable[[Value], bool]) -> Evaluation:
+def evaluation(region: Region, draft: Draft, fixed: Callable[[Value], bool], work: Work) -> Evaluation:
     """The cheapest way that was found to evaluate a region; regions of one form are searched once."""
     kinds = [type_of(root.results[0]) for root in region.needed]
     itemsize = kinds[0].dtype.itemsize
@@ -56,9 +78,11 @@ def evaluation(region: Region, draft: Draft, fixed: Callable[[Value], bool]) -> 
     prices, known = prices_of(draft.costs, itemsize), draft.costs.known
     place = evaluation, itemsize, names, together.key
     if place not in known:
-        search = Search(Pieces(Field(_LONGEST), names), prices)
+        most = work.most
+        search = Search(Pieces(Field(_LONGEST), names), prices, most)
         polynomials = together.polynomials(lambda form: form.united)
         known[place] = polynomials, tuple(map(search.plan, polynomials))
+        work.take(most - search.left)
     polynomials, plans = known[place]
     costs: dict[bytes, float] = {}
     for plan in plans:
