@@ -16,6 +16,7 @@ from graphopt.analysis.geometry import Geometry, Views
 from graphopt.analysis.gradients import differentiable
 from graphopt.analysis.keeping import budget_of, choose_kept, price
 from graphopt.analysis.memory import Memory
+from graphopt.analysis.peak import peak_bytes
 from graphopt.analysis.substitution import Substitution
 from graphopt.builder import Builder
 from graphopt.draft import Claim, Draft
@@ -99,6 +100,7 @@ __all__ = [
     "nodes_of",
     "operands_commute",
     "operands_of",
+    "peak_bytes",
     "price",
     "print_node",
     "rewritten",

@@ -1,12 +1,13 @@
 """Sum-product regions: products and sums of tensors, evaluated in the cheapest way that is found."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from graphopt.authoring import (
     Claim,
     Dependence,
     Draft,
+    Node,
     NoPolynomial,
     NotEmitted,
     Readings,
@@ -18,6 +19,7 @@ from graphopt.authoring import (
     Work,
     differentiable,
     evaluation,
+    peak_bytes,
     rewritten,
     seconds_of,
 )
@@ -25,6 +27,9 @@ from graphopt.authoring import (
 WORTH = 0.8
 """What another evaluation may take of the time at most."""
 LEAST = 5e-6
+MORE_MEMORY, FREE_BYTES = 1.5, 1 << 20
+"""How many times the bytes that a region holds at once, its operands among them, another evaluation of it may
+hold; or how many more."""
 MOST_NODES = 40
 """Of wide regions; larger ones are looked at in parts."""
 
@@ -40,7 +45,8 @@ class SumProduct:
     3. The new nodes are read back, and must be the same polynomial at random points of a finite field.
 
     *Refuses*: what is written in between, or handed out as a part of larger memory; where gradients are
-    wanted, values that one may flow through; what gains less than it may cost.
+    wanted, values that one may flow through; what gains less than it may cost; what holds more memory at
+    once, operands included, than 1.5 × what it held, and than 1 MiB more.
 
     *Claim*: ROUNDING. The same sums in another order. A square that is multiplied out loses digits where its
     terms cancel, which `verify` sees for values like the example's.
@@ -73,7 +79,7 @@ class SumProduct:
             names = frozenset(node.name for node in better.region.nodes)
             if done & names:
                 continue
-            refusal = _against(better, substitution)
+            refusal = _against(better, substitution) or _too_large(better, draft, fixed)
             if refusal is None:
                 _rewrite(better, draft)
                 done |= names
@@ -152,3 +158,35 @@ def _against(better: _Better, substitution: Substitution) -> str | None:
         if memory.storage_written(value) or value.name in memory.reshaped:
             return "the result is written later"
     return None
+
+
+def _too_large(better: _Better, draft: Draft, fixed: Callable[[Value], bool]) -> str | None:
+    """Why the new nodes may not be made, for the memory that they hold at once; None where they may."""
+    region, sizes, graph = better.region, draft.costs.sizes, draft.graph
+    names = {node.name for node in region.nodes}
+    inside = {value.name for node in region.nodes for value in node.results}
+    operands = {v.name: v for node in region.nodes for v in node.operands if v.name not in inside}
+    dying = [
+        value
+        for name, value in operands.items()
+        if name in graph.producer
+        and name not in graph.returned
+        and all(user.name in names for user in graph.uses[name])
+    ]
+    others = sum(map(sizes.bytes, operands.values())) - sum(map(sizes.bytes, dying))
+    made = [node for one in better.made for node in one.nodes]
+    roots, values = {n.results[0].name for n in region.needed}, {one.value.name for one in better.made}
+    before = others + peak_bytes(_run(region.nodes, fixed), roots, sizes, dying)
+    after = others + peak_bytes(_run(made, fixed), values, sizes, dying)
+    if after <= max(MORE_MEMORY * before, before + FREE_BYTES):
+        return None
+    return f"it would hold {after / 1e6:.3g} MB at once, and not {before / 1e6:.3g} MB"
+
+
+def _run(nodes: Sequence[Node], fixed: Callable[[Value], bool]) -> list[Node]:
+    """The nodes that calls run: the others depend on what calls do not change."""
+    made: set[str] = set()
+    for node in nodes:
+        if node.operands and all(value.name in made or fixed(value) for value in node.operands):
+            made.update(value.name for value in node.results)
+    return [node for node in nodes if not {value.name for value in node.results} <= made]
