@@ -141,7 +141,15 @@ def _rewrite(better: _Better, draft: Draft) -> None:
     for one in better.made:
         evidence = f"the same polynomial, but for a chance below {one.certificate.bound:.1g}"
         absorbed = inner if one is better.made[-1] else ()
-        draft.replace(one.root, (one.value,), why, added=one.nodes, absorbed=absorbed, evidence=evidence)
+        draft.replace(
+            one.root,
+            (one.value,),
+            why,
+            added=one.nodes,
+            absorbed=absorbed,
+            evidence=evidence,
+            identity=one.statement,
+        )
 
 
 def _against(better: _Better, substitution: Substitution) -> str | None:

@@ -15,9 +15,10 @@ from graphopt.algebra.pricing import prices_of
 from graphopt.algebra.reading import read
 from graphopt.algebra.regions import Region
 from graphopt.algebra.search import Plan, Search
+from graphopt.algebra.statement import statement
 from graphopt.analysis.keeping import price
 from graphopt.draft import Draft
-from graphopt.ir.graph import Graph, Node, Value
+from graphopt.ir.graph import Graph, Node, State, Value
 from graphopt.ir.operands import type_of
 from graphopt.ir.types import TensorType
 
@@ -60,12 +61,13 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Rewritten:
-    """A root's value in another way, the nodes that make it, and why it is the same."""
+    """A root's value in another way, the nodes that make it, why it is the same, and what that says."""
 
     root: Node
     value: Value
     nodes: tuple[Node, ...]
     certificate: Certificate
+    statement: str
 
 
 def evaluation(region: Region, draft: Draft, fixed: Callable[[Value], bool], work: Work) -> Evaluation:
@@ -98,6 +100,7 @@ def rewritten(found: Evaluation, draft: Draft) -> tuple[Rewritten, ...]:
     new nodes cannot be proven."""
     emission = Emission(draft, [plan.piece for plan in found.plans], found.leaves)
     known: dict[str, Polynomial] = {}
+    names = _called(found, draft.graph)
 
     def read_back(value: Value) -> Polynomial:
         if value.name in known:
@@ -109,11 +112,20 @@ def rewritten(found: Evaluation, draft: Draft) -> tuple[Rewritten, ...]:
     made = []
     for (root, p), named, plan in zip(found.region.roots, found.polynomials, found.plans, strict=True):
         new = emission.nodes(plan.piece, named, root)
+        others = {one.name for one in found.region.needed if one is not root}
+        nodes = [node for node in found.region.nodes if node.name not in others]
         for node in new.nodes:
             if new.dense.name not in known:
                 known[node.results[0].name] = read(node, read_back, emission.exact)
-        made.append(Rewritten(root, new.value, new.nodes, certificate(p, read_back(new.dense))))
+        said = statement(root, nodes, named, plan.piece, names)
+        made.append(Rewritten(root, new.value, new.nodes, certificate(p, read_back(new.dense)), said))
     return tuple(made)
+
+
+def _called(found: Evaluation, graph: Graph) -> dict[str, str]:
+    """What the user calls leaves, by their names in the graph and by their numbers."""
+    names = {e.value.name: e.source.path for e in graph.inputs if isinstance(e.source, State)}
+    return names | {number: names.get(value.name, value.name) for number, value in found.leaves.items()}
 
 
 def seconds_of(nodes: Sequence[Node], draft: Draft, fixed: Callable[[Value], bool]) -> float:
