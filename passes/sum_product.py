@@ -27,6 +27,8 @@ from graphopt.authoring import (
 WORTH = 0.8
 """What another evaluation may take of the time at most."""
 LEAST = 5e-6
+TIE = 2.0
+"""How far apart the prices of two ways may be that are timed, where ties are settled so."""
 MORE_MEMORY, FREE_BYTES = 1.5, 1 << 20
 """How many times the bytes that a region holds at once, its operands among them, another evaluation of it may
 hold; or how many more."""
@@ -114,9 +116,10 @@ def _better(
         return None
     found = evaluation(region, draft, fixed, work)
     most = min(WORTH * before, before - LEAST, before - 1.01 * least)
-    if found.seconds > most:
+    furthest = most if draft.costs.race is None else TIE * before
+    if found.seconds > furthest:
         return None
-    if draft.costs.known.get(found.place, 0.0) > most:
+    if draft.costs.known.get(found.place, 0.0) > furthest:
         return None  # as one of this form, seen before
     last = region.needed[-1]
     try:
@@ -126,12 +129,36 @@ def _better(
         return None
     after = seconds_of([node for one in made for node in one.nodes], draft, fixed)
     draft.costs.known[found.place] = after
-    if after > most:
+    if after > furthest:
         return None
     if not all(one.certificate.holds for one in made):
         draft.miss(last, "the rewritten form is not the same polynomial")
         return None
+    if before < TIE * after:
+        after = before / _ratio(region, found.place, made, draft, fixed, before / after)
+    if after > most:
+        return None
     return _Better(region, made, before, after)
+
+
+def _ratio(
+    region: Region,
+    place: object,
+    made: Sequence[Rewritten],
+    draft: Draft,
+    fixed: Callable[[Value], bool],
+    priced: float,
+) -> float:
+    """How many times as fast the new nodes are: timed, once for all regions that are alike, or else as
+    priced."""
+    race, known = draft.costs.race, draft.costs.known
+    if race is None:
+        return priced
+    place = "raced", place, tuple(node.op for node in region.nodes)
+    if place not in known:
+        known[place] = race(_run(region.nodes, fixed), _run([n for one in made for n in one.nodes], fixed))
+    timed: float | None = known[place]
+    return priced if timed is None else timed
 
 
 def _rewrite(better: _Better, draft: Draft) -> None:
