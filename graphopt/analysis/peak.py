@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable, Sequence, Set
 
+from graphopt.analysis.contractions import products
 from graphopt.analysis.cost import hands_on
 from graphopt.analysis.sizes import Sizes
 from graphopt.ir.graph import Node, Value
+from graphopt.ir.operands import type_of
 
 
 def peak_bytes(nodes: Sequence[Node], needed: Set[str], sizes: Sizes, dying: Iterable[Value] = ()) -> int:
@@ -24,6 +26,11 @@ def peak_bytes(nodes: Sequence[Node], needed: Set[str], sizes: Sizes, dying: Ite
                 first[value.name] = last[value.name] = number
             elif read:
                 owners[value.name] = read[0]
+        # An einsum of three holds the product of two meanwhile.
+        inside = max((one.batch * one.m * one.n for one in products(node, sizes)[:-1]), default=0)
+        name = f"inside {node.name}"
+        first[name] = last[name] = number
+        held[name] = inside * type_of(node.results[0]).dtype.itemsize if inside else 0
     for name in needed & owners.keys():
         last[owners[name]] = len(nodes)
     change = [0] * (len(nodes) + 2)

@@ -26,6 +26,12 @@ CASES = {
         """,
         3,
     ),
+    "an einsum of three holds the product of two": (
+        """
+          %d: f32[4, 4] = aten.einsum.default("ij,jk,kl->il", [%a, %a, %a])
+        """,
+        2,
+    ),
     "a view of an input holds nothing": (
         """
           %t: f32[4, 4]{1, 4} = aten.t.default(%a)
