@@ -117,6 +117,7 @@ def optimize(
     seed: int = 0,
     time_budget_s: float | None = None,
     profile: Profile | str | Path | None = None,
+    tune: bool = False,
     trust: bool = False,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Optimized:
@@ -140,6 +141,8 @@ def optimize(
     time_budget_s: seconds that verification may take.
     profile: how fast the machine is, for decisions by cost: a Profile, or the path of one; None for what
         `graphopt calibrate` has found here, or else what the package brings along.
+    tune: settle near ties between two ways by timing both on this machine. Without it, decisions are the
+        same for one profile, always.
     progress: told in a few words what is being done.
     trust: load a `.pt2` without checking it first (it may then execute code).
 
@@ -170,7 +173,7 @@ def optimize(
         verifier = replace(verifier, graph=program.graph)
         confirmed = confirm(program, verifier)
         to_run = () if confirmed[EXAMPLE].raises else chosen
-        made = rewrite(program, to_run, verifier if verify else None, confirmed, progress, pinned)
+        made = rewrite(program, to_run, verifier if verify else None, confirmed, progress, pinned, tune=tune)
         verification = made.verification
         timings: dict[bool, Measured] = {}
         if verify and measure and verification.equivalent is not False and not confirmed[EXAMPLE].raises:

@@ -7,9 +7,10 @@ from graphopt.affine.finding import AffineForms, Fold
 from graphopt.affine.forms import Applied, nodes_of, widest
 from graphopt.affine.maps import LinearMap
 from graphopt.algebra.blocks import Block, Change, Spelled, change, spelled
+from graphopt.algebra.forms import Readings
 from graphopt.algebra.polynomial import NoPolynomial
-from graphopt.algebra.regions import Region, Regions, wide_regions
-from graphopt.algebra.rewriting import Rewritten, evaluation, rewritten, seconds_of
+from graphopt.algebra.regions import Region, Regions
+from graphopt.algebra.rewriting import Evaluation, Rewritten, Work, evaluation, rewritten, seconds_of
 from graphopt.algebra.showing import NotEmitted
 from graphopt.analysis.dependence import Dependence
 from graphopt.analysis.geometry import Geometry, Views
@@ -17,6 +18,7 @@ from graphopt.analysis.gradients import differentiable
 from graphopt.analysis.keeping import budget_of, choose_kept, price
 from graphopt.analysis.lawful import Lawful
 from graphopt.analysis.memory import Memory
+from graphopt.analysis.peak import peak_bytes
 from graphopt.analysis.substitution import Substitution
 from graphopt.builder import Builder
 from graphopt.draft import Claim, Draft
@@ -60,6 +62,7 @@ __all__ = [
     "Dependence",
     "Draft",
     "Effect",
+    "Evaluation",
     "Fold",
     "Form",
     "Geometry",
@@ -76,6 +79,7 @@ __all__ = [
     "Node",
     "NotEmitted",
     "Pass",
+    "Readings",
     "Region",
     "Regions",
     "Rewritten",
@@ -89,6 +93,7 @@ __all__ = [
     "Type",
     "Value",
     "Views",
+    "Work",
     "applied_once",
     "budget_of",
     "by_onednn",
@@ -106,13 +111,13 @@ __all__ = [
     "nodes_of",
     "operands_commute",
     "operands_of",
+    "peak_bytes",
     "price",
     "print_node",
     "rewritten",
     "seconds_of",
     "spelled",
     "values_in",
-    "wide_regions",
     "widest",
     "written_out",
 ]

@@ -57,6 +57,7 @@ class Step:
     spared: tuple[Node, ...] = ()
     redone: tuple[Node, ...] = ()
     evidence: str = ""
+    identity: str = ""  # of mathematics, where the edit applies one
 
     @property
     def saved(self) -> tuple[Node, ...]:
@@ -263,11 +264,13 @@ class Draft:
         redone: Sequence[Node] = (),
         kept: Sequence[Value] = (),
         evidence: str = "",
+        identity: str = "",
     ) -> bool:
         """Removes a node; `values` take the place of its results. They are inputs, or made by nodes
         before it, or by `added` ones, which come to stand where it stood. `absorbed` nodes are removed
         with it, for nothing else reads them; of all these, the added nodes do again what the `redone` did.
-        `kept` ones of the values that the added nodes make are kept from call to call.
+        `kept` ones of the values that the added nodes make are kept from call to call. `identity` is what
+        the edit applies, as a person would write it.
 
         Returns whether the edit was taken. Raises InvalidGraph, naming the node, where the values have
         other types, something is used before it is made, or something standing reads what is absorbed.
@@ -291,7 +294,13 @@ class Draft:
         for old, replacement in pairs:
             self._values[old.name] = replacement
             self._stands_for.setdefault(replacement.name, []).append(old.name)
-        delta = {"added": tuple(added), "redone": tuple(redone), "kept": tuple(kept), "replaced": pairs}
+        delta = {
+            "added": tuple(added),
+            "redone": tuple(redone),
+            "kept": tuple(kept),
+            "replaced": pairs,
+            "identity": identity,
+        }
         self._take((*absorbed, node), node, why, evidence, **delta)
         self._check_unread(absorbed)
         return True

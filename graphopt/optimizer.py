@@ -13,6 +13,7 @@ from graphopt.ir.graph import Graph
 from graphopt.judging import Judge
 from graphopt.pipeline import Outcome, run_passes
 from graphopt.profile import Profile, default
+from graphopt.racing import raced
 from graphopt.serving import Policy, Serving
 from graphopt.verify.comparison import Verdict
 from graphopt.verify.verifier import EXAMPLE, Check, Verification, Verifier, first_bad, weakest
@@ -55,14 +56,16 @@ def rewrite(
     confirmed: dict[str, Verdict],
     progress: Callable[[str], None] = lambda text: None,
     profile: Profile | None = None,
+    *,
+    tune: bool = False,
 ) -> Rewriting:
     """Runs the passes and, with a verifier, its checks; a step that fails one is found by bisection,
     rolled back, and the passes run again without it. `confirmed` is what `confirm` found; `profile` tells how
-    fast the machine is.
+    fast the machine is; with `tune` near ties are settled by timing.
 
     Raises PassError where a pass fails.
     """
-    costs = Costs(profile or default(), Sizes(dict(program.facts.sizes)))
+    costs = Costs(profile or default(), Sizes(dict(program.facts.sizes)), raced if tune else None)
     rewrites = _Rewrites(program, passes, {False: {}, True: {}}, costs)
     rolled_back: list[RolledBack] = []
     while True:

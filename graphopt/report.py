@@ -162,6 +162,8 @@ class Report:
                 found.nodes.append(node)
                 if node is dearest and not step.redone:
                     found.instead.extend(step.added)
+                if node is dearest and step.identity:
+                    found.identities.append(step.identity)
         return sorted(groups.values(), key=lambda f: (-f.cost.bytes - f.cost.flops, f.file, f.line))
 
 
@@ -175,6 +177,7 @@ class Finding:
     reason: str
     nodes: list[Node] = field(default_factory=list)
     instead: list[Node] = field(default_factory=list)
+    identities: list[str] = field(default_factory=list)
 
     @property
     def cost(self) -> Cost:
@@ -183,15 +186,18 @@ class Finding:
         return Cost(max(gone.flops - new.flops, 0), max(gone.bytes - new.bytes, 0))
 
     def text(self) -> str:
-        """Two lines: where and what."""
+        """Lines: where, what, and by which identities."""
         operators = ", ".join(dict.fromkeys(node.op for node in self.nodes))
         where = f"{self.file}:{self.line}" if self.file else "(no source line)"
         modules = {origin.module for node in self.nodes for origin in node.origins[:1]}
         place = next(iter(modules)) if len(modules) == 1 else f"{len(modules)} modules"
         saving = f"{_giga(self.cost.flops)} GFLOPs, {_mega(self.cost.bytes)} MB"
-        return (
-            f"{where}  {self.source}\n"
-            f"    {len(self.nodes)} × {self.reason} ({operators}) in {place or 'the model'}: saves {saving}"
+        return "\n    ".join(
+            (
+                f"{where}  {self.source}",
+                f"{len(self.nodes)} × {self.reason} ({operators}) in {place or 'the model'}: saves {saving}",
+                *dict.fromkeys(self.identities),
+            )
         )
 
 
@@ -208,6 +214,7 @@ def _step(step: Step) -> dict[str, object]:
         "spared": [print_node(node) for node in step.spared],
         "replaced": {old.name: new.name for old, new in step.replaced},
         "evidence": step.evidence,
+        "identity": step.identity,
     }
 
 

@@ -1,7 +1,7 @@
 """Sum-product regions: products and sums of tensors, evaluated in the cheapest way that is found."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from graphopt.authoring import (
     Block,
@@ -9,20 +9,25 @@ from graphopt.authoring import (
     Claim,
     Dependence,
     Draft,
+    Evaluation,
+    Node,
     NoPolynomial,
     NotEmitted,
+    Readings,
     Region,
     Regions,
     Rewritten,
     Spelled,
     Substitution,
     Value,
+    Work,
     change,
+    differentiable,
     evaluation,
+    peak_bytes,
     rewritten,
     seconds_of,
     spelled,
-    wide_regions,
 )
 
 WORTH = 0.8
@@ -30,6 +35,11 @@ WORTH = 0.8
 LEAST = 5e-6
 EVEN = 0.98
 """What one of several regions that are judged together may take of its own."""
+TIE = 2.0
+"""How far apart the prices of two ways may be that are timed, where ties are settled so."""
+MORE_MEMORY, FREE_BYTES = 1.5, 1 << 20
+"""How many times the bytes that a block holds at once, its operands among them, another evaluation of it may
+hold; or how many more."""
 MOST_NODES = 40
 """Of wide regions; larger ones are looked at in parts."""
 
@@ -47,7 +57,8 @@ class SumProduct:
     4. The new nodes are read back, and must be the same polynomial at random points of a finite field.
 
     *Refuses*: what is written in between, or handed out as a part of larger memory; where gradients are
-    wanted, values that one may flow through; what gains less than it may cost.
+    wanted, values that one may flow through; what gains less than it may cost; what holds more memory at
+    once, operands included, than 1.5 × what it held, and than 1 MiB more.
 
     *Claim*: ROUNDING. The same sums in another order. A square that is multiplied out loses digits where its
     terms cancel, which `verify` sees for values like the example's.
@@ -64,25 +75,28 @@ class SumProduct:
         beside = whole.draft
         dependence = beside.analysis(Dependence)
         fixed = _never if draft.gradients else dependence.is_fixed
-        blocks = [*whole.blocks(beside.analysis(Regions))]
-        narrow = [*filter(None, (_better(block, whole, fixed, 0.0) for block in blocks))]
+        left = beside.analysis(differentiable) if draft.gradients else frozenset[str]()
+        regions = Regions(beside.graph, draft.costs.known.setdefault(Readings, Readings()), left)
+        work = Work(beside.graph)
+        blocks = [*whole.blocks(regions)]
+        narrow = [*filter(None, (_better(block, whole, fixed, work) for block in blocks))]
         known = {block.key for block in blocks}
         gains = [(better.names, better.gain) for better in narrow]
         wide = []
-        seen = (region for region in beside.analysis(wide_regions) if len(region.nodes) <= MOST_NODES)
+        seen = (region for region in regions.widened() if len(region.nodes) <= MOST_NODES)
         for block in whole.blocks(seen):
             if block.key in known:
                 continue
             names = frozenset(node.name for node in block.nodes)
             inside = sum(gain for members, gain in gains if members <= names)
-            wide.append(_better(block, whole, fixed, inside))
+            wide.append(_better(block, whole, fixed, work, inside))
         given = draft.substitution()
         there = given if beside is draft else beside.substitution()
         done: set[str] = set()
         for better in (*filter(None, wide), *narrow):
             if done & better.names:
                 continue
-            refusal = _against(better, whole, given, there)
+            refusal = _against(better, whole, given, there) or _too_large(better, whole, fixed)
             if refusal is None:
                 _rewrite(better, draft)
                 done |= better.names
@@ -108,14 +122,28 @@ class _Better:
     def names(self) -> frozenset[str]:
         return frozenset(node.name for node in self.block.nodes)
 
+    def gone(self, whole: Spelled) -> list[Node]:
+        """The nodes that need not run any more, in order, and what only shows them something."""
+        shown = {node.name for region in self.block.regions for node in region.shown}
+        shown |= {node.name for node in self.change.removed}
+        return [node for node in whole.given.graph.nodes if node.name in shown]
+
+    @property
+    def added(self) -> list[Node]:
+        """The new nodes, in order."""
+        return [node for place in self.change.places for node in place.added]
+
 
 def _never(value: Value) -> bool:
     return False
 
 
-def _better(block: Block, whole: Spelled, fixed: Callable[[Value], bool], least: float) -> _Better | None:
+def _better(
+    block: Block, whole: Spelled, fixed: Callable[[Value], bool], work: Work, least: float = 0.0
+) -> _Better | None:
     """A better way for a block, by more than `least` seconds; None where none is found."""
-    made = [one for region in block.regions for one in _evaluated(region, block, whole, fixed, least)]
+    ways = [*filter(None, (_evaluated(one, block, whole, fixed, work, least) for one in block.regions))]
+    made = tuple(one for _, roots in ways for one in roots)
     if not made:
         return None
     found = change(block, whole, made)
@@ -123,40 +151,61 @@ def _better(block: Block, whole: Spelled, fixed: Callable[[Value], bool], least:
         return None
     before = seconds_of(found.removed, whole.draft, fixed)
     after = seconds_of([node for place in found.places for node in place.added], whole.draft, fixed)
-    if after > _most(before, least):
-        return None
-    return _Better(block, tuple(made), found, before, after)
+    better = _Better(block, made, found, before, after)
+    if whole.draft.costs.race is not None and before / TIE < after <= TIE * before:
+        place = tuple(one.place for one, _ in ways), tuple(node.op for node in found.removed)
+        better = _timed(better, place, whole, fixed)
+    return better if better.after <= _most(before, least) else None
 
 
 def _most(before: float, least: float) -> float:
     return min(WORTH * before, before - LEAST, before - 1.01 * least)
 
 
+def _timed(better: _Better, place: object, whole: Spelled, fixed: Callable[[Value], bool]) -> _Better:
+    """With the seconds after as timing says, once for all blocks that are alike: or else as priced."""
+    race, known = whole.draft.costs.race, whole.draft.costs.known
+    place = "raced", place
+    if race is not None and place not in known:
+        known[place] = race(_run(better.gone(whole), fixed), _run(better.added, fixed))
+    timed: float | None = known.get(place)
+    return better if timed is None else replace(better, after=better.before / timed)
+
+
 def _evaluated(
-    region: Region, block: Block, whole: Spelled, fixed: Callable[[Value], bool], least: float
-) -> tuple[Rewritten, ...]:
-    """A region's roots in another way; empty where none is found that takes less of its time. Where operators
+    region: Region,
+    block: Block,
+    whole: Spelled,
+    fixed: Callable[[Value], bool],
+    work: Work,
+    least: float,
+) -> tuple[Evaluation, tuple[Rewritten, ...]] | None:
+    """A region's roots in another way; None where none is found that takes less of its time. Where operators
     are spelled out, whatever a region gains may count: it is the block that has to gain enough."""
     draft = whole.draft
     before = seconds_of((*region.shown, *region.nodes), draft, fixed)
     if before < LEAST:
-        return ()
+        return None
     most = max(WORTH, EVEN) * before if block.sites else _most(before, least)
-    found = evaluation(region, draft, fixed)
-    if found.seconds > most:
-        return ()
-    last = whole.standing(region.roots[-1][0])
+    if draft.costs.race is not None and not block.sites:
+        most = TIE * before
+    found = evaluation(region, draft, fixed, work)
+    if max(found.seconds, draft.costs.known.get(found.place, 0.0)) > most:
+        return None  # or as one of this form, seen before
+    last = whole.standing(region.needed[-1])
     try:
         made = rewritten(found, draft)
     except (NotEmitted, NoPolynomial):
         whole.given.miss(last, "no operators are known that say it otherwise")
-        return ()
-    if seconds_of([node for one in made for node in one.nodes], draft, fixed) > most:
-        return ()
+        return None
+    after = seconds_of([node for one in made for node in one.nodes], draft, fixed)
+    draft.costs.known[found.place] = after
+    if after > most:
+        return None
     if not all(one.certificate.holds for one in made):
         whole.given.miss(last, "the rewritten form is not the same polynomial")
-        return ()
-    return made
+        return None
+    return found, made
 
 
 def _rewrite(better: _Better, draft: Draft) -> None:
@@ -166,9 +215,20 @@ def _rewrite(better: _Better, draft: Draft) -> None:
     if better.block.sites:
         names = dict.fromkeys(site.node.op.split(".")[1] for site in better.block.sites)
         evidence = f"{evidence}, with {', '.join(names)} spelled out"
+    said = {one.root.name: one.statement for one in better.made if one.statement}
     for place in better.change.places:
-        absorbed = better.change.absorbed if place is better.change.places[-1] else ()
-        draft.replace(place.node, place.values, why, added=place.added, absorbed=absorbed, evidence=evidence)
+        is_last = place is better.change.places[-1]
+        own = said.pop(place.node.name, "")
+        draft.replace(
+            place.node,
+            place.values,
+            why,
+            added=place.added,
+            absorbed=better.change.absorbed if is_last else (),
+            evidence=evidence,
+            # Roots within what is spelled out have no place of their own.
+            identity="; ".join(filter(None, (*said.values(), own))) if is_last else own,
+        )
 
 
 def _against(better: _Better, whole: Spelled, given: Substitution, beside: Substitution) -> str | None:
@@ -183,3 +243,37 @@ def _against(better: _Better, whole: Spelled, given: Substitution, beside: Subst
             if given.memory.storage_written(value) or value.name in given.memory.reshaped:
                 return "the result is written later"
     return None
+
+
+def _too_large(better: _Better, whole: Spelled, fixed: Callable[[Value], bool]) -> str | None:
+    """Why the new nodes may not be made, for the memory that they hold at once; None where they may."""
+    graph, sizes = whole.given.graph, whole.given.costs.sizes
+    gone = better.gone(whole)
+    names = {node.name for node in gone}
+    inside = {value.name for node in gone for value in node.results}
+    operands = {v.name: v for node in gone for v in node.operands if v.name not in inside}
+    dying = [
+        value
+        for name, value in operands.items()
+        if name in graph.producer
+        and name not in graph.returned
+        and all(user.name in names for user in graph.uses[name])
+    ]
+    others = sum(map(sizes.bytes, operands.values())) - sum(map(sizes.bytes, dying))
+    places = better.change.places
+    roots = {value.name for place in places for value in place.node.results}
+    values = {value.name for place in places for value in place.values}
+    before = others + peak_bytes(_run(gone, fixed), roots, sizes, dying)
+    after = others + peak_bytes(_run(better.added, fixed), values, sizes, dying)
+    if after <= max(MORE_MEMORY * before, before + FREE_BYTES):
+        return None
+    return f"it would hold {after / 1e6:.3g} MB at once, and not {before / 1e6:.3g} MB"
+
+
+def _run(nodes: Sequence[Node], fixed: Callable[[Value], bool]) -> list[Node]:
+    """The nodes that calls run: the others depend on what calls do not change."""
+    made: set[str] = set()
+    for node in nodes:
+        if node.operands and all(value.name in made or fixed(value) for value in node.operands):
+            made.update(value.name for value in node.results)
+    return [node for node in nodes if not {value.name for value in node.results} <= made]

@@ -93,7 +93,7 @@ class Block:
     @property
     def key(self) -> tuple[frozenset[str], frozenset[str]]:
         """Equal for blocks of the same nodes, of the same of which the results are needed."""
-        roots = frozenset(root.name for region in self.regions for root, _ in region.roots)
+        roots = frozenset(root.name for region in self.regions for root in region.needed)
         return frozenset(node.name for node in self.nodes), roots
 
 
@@ -163,7 +163,7 @@ class _Change:
         self._block, self._spelled = block, spelled
         self._made = {one.root.name: one for one in made}
         self._values = {one.root.results[0].name: one.value for one in made}
-        regions = [r for r in block.regions if any(root.name in self._made for root, _ in r.roots)]
+        regions = [r for r in block.regions if any(root.name in self._made for root in r.needed)]
         self._gone = {node.name: node for region in regions for node in region.nodes}
         self._last = {site.made[-1].name: site for site in block.sites if site.made}
 

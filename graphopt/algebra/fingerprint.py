@@ -174,22 +174,29 @@ def _spread(numbers: Numbers, indices: Sequence[Index], order: Sequence[Index]) 
 def canonical(numbers: Numbers, indices: Sequence[Index]) -> tuple[bytes, tuple[Index, ...]]:
     """A key that is equal for tensors which are the same but for the order and the names of their indices;
     and the indices in the order that the key speaks of."""
-    marks = [(index.size, _mark(numbers, axis)) for axis, index in enumerate(indices)]
+    if not indices:
+        return b";" + numbers.tobytes(), ()
+    sizes = [index.size for index in indices]
+    marks = [(n, _mark(numbers, i) if sizes.count(n) > 1 else b"") for i, n in enumerate(sizes)]
     places = sorted(range(len(indices)), key=marks.__getitem__)
     tied = [[*members] for _, members in itertools.groupby(places, key=marks.__getitem__)]
-    orders = itertools.product(
-        *(itertools.permutations(one) if len(one) < 4 else [tuple(one)] for one in tied)
-    )
-    best = min(
-        ([place for one in order for place in one] for order in orders),
-        key=lambda order: np.ascontiguousarray(numbers.transpose(order)).tobytes(),
-    )
-    sizes = ",".join(str(indices[i].size) for i in best)
-    key = f"{sizes};".encode() + np.ascontiguousarray(numbers.transpose(best)).tobytes()
+    if len(tied) == len(places):
+        best = places
+    else:
+        orders = itertools.product(
+            *(itertools.permutations(one) if len(one) < 4 else [tuple(one)] for one in tied)
+        )
+        best = min(
+            ([place for one in order for place in one] for order in orders),
+            key=lambda order: numbers.transpose(order).tobytes(),
+        )
+    said = ",".join(str(sizes[i]) for i in best)
+    key = f"{said};".encode() + numbers.transpose(best).tobytes()
     return key, tuple(indices[i] for i in best)
 
 
 def _mark(numbers: Numbers, axis: int) -> bytes:
     """What an axis looks like whatever the order of the others."""
-    rows = np.moveaxis(numbers, axis, 0).reshape(numbers.shape[axis], -1)
+    order = (axis, *(i for i in range(numbers.ndim) if i != axis))
+    rows = numbers.transpose(order).reshape(numbers.shape[axis], -1)
     return np.sort(rows, axis=1).tobytes()

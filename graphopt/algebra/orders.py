@@ -45,16 +45,23 @@ class Plan:
 class Orders:
     """Finds plans; pieces whose keys are in `done` cost nothing."""
 
-    def __init__(self, pieces: Pieces, prices: Prices, done: Mapping[bytes, object]) -> None:
+    def __init__(
+        self, pieces: Pieces, prices: Prices, done: Mapping[bytes, object], work: int = MOST_WORK
+    ) -> None:
         self._pieces = pieces
         self._prices = prices
         self._done = done
-        self._left = MOST_WORK
+        self._left = work
 
     @property
     def is_spent(self) -> bool:
         """Whether no more should be looked at."""
         return self._left <= 0
+
+    @property
+    def left(self) -> int:
+        """The work that may still be done."""
+        return max(self._left, 0)
 
     def start(self, piece: Piece) -> Plan:
         """The plan that makes a piece as it says."""
@@ -135,6 +142,7 @@ class Orders:
     def _tree(self, operands: Sequence[Plan], kept: frozenset[Index]) -> Tree:
         """The cheapest order by sizes alone: of all subsets that hang together, or of the next product."""
         sets = [frozenset(plan.piece.indices) for plan in operands]
+        apart = _batch(sets)
         changing = sum(1 << i for i, plan in enumerate(operands) if not plan.piece.fixed)
         whole = (1 << len(sets)) - 1
         best: dict[int, tuple[float, Tree, frozenset[Index]]] = {
@@ -149,7 +157,7 @@ class Orders:
                 if tries > MOST_TRIES or self.is_spent:
                     return self._greedy(sets, kept)
                 (left, one, mine), (right, other, theirs) = best[a], best[b]
-                if not mine & theirs:
+                if mine & theirs <= apart:
                     continue
                 self._left -= 1
                 out = (mine | theirs) & kept.union(*(s for i, s in enumerate(sets) if not (a | b) >> i & 1))
@@ -191,12 +199,13 @@ class Orders:
     def _sharing(self, operands: Sequence[Plan], kept: frozenset[Index]) -> Plan | None:
         """The cheapest plan where what is the same is made once; None where there is too much to look at."""
         best: dict[int, Plan] = {1 << i: plan for i, plan in enumerate(operands)}
+        apart = _batch([frozenset(plan.piece.indices) for plan in operands])
         by_size: list[list[int]] = [[], [*best]]
         tries = 0
         for size in range(2, len(operands) + 1):
             by_size.append([])
             for a, b in _pairs(by_size, size):
-                if set(best[a].piece.indices).isdisjoint(best[b].piece.indices):
+                if apart.issuperset({*best[a].piece.indices} & {*best[b].piece.indices}):
                     continue
                 tries += 1
                 if tries > MOST_SHARED or self.is_spent:
@@ -238,6 +247,18 @@ class Orders:
     def _joined(self, a: Plan, b: Plan, out: frozenset[Index], by: Fraction) -> Plan:
         piece = self._pieces.product(a.piece, b.piece, out, by)
         return a.with_(piece, self.cost(piece), b)
+
+
+def _batch(sets: Sequence[frozenset[Index]]) -> frozenset[Index]:
+    """The indices that all operands have, where these hang together without: in a chain of batches of
+    matrices, neighbours alone are worth multiplying."""
+    common = frozenset[Index].intersection(*sets)
+    rest = [one - common for one in sets]
+    met, left = rest[0], rest[1:]
+    while near := [one for one in left if one & met]:
+        left = [one for one in left if not one & met]
+        met = met.union(*near)
+    return frozenset() if left else common
 
 
 def _pairs(by_size: Sequence[Sequence[int]], size: int) -> Iterator[tuple[int, int]]:

@@ -2,13 +2,14 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
 from typing import TypeAlias
 
 from graphopt.algebra.fingerprint import Field, Numbers, canonical, contraction, in_field, total
 from graphopt.algebra.polynomial import Access, Dims, Factor, Index, along
+from graphopt.ir.graph import Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +134,31 @@ def _renamed(how: How, names: Mapping[Index, Index], known: Mapping[Index, Acces
             return Joined(names.get(index, index), tuple(zip(pieces, groups, strict=True)))
 
 
+def over_leaves(piece: Piece, leaves: Mapping[str, Value]) -> Piece:
+    """The same of other leaves, given by the names of its own; keys stay as they are."""
+    known: dict[int, Piece] = {}
+
+    def of(one: Piece) -> Piece:
+        if id(one) not in known:
+            known[id(one)] = replace(one, how=how(one.how))
+        return known[id(one)]
+
+    def how(given: How) -> How:
+        match given:
+            case Read(factor):
+                return Read(replace(factor, leaf=leaves[factor.leaf.name]))
+            case Product(coefficient, first, second):
+                return Product(coefficient, of(first), of(second))
+            case Reduced(coefficient, one):
+                return Reduced(coefficient, of(one))
+            case Total(parts, number):
+                return Total(tuple((c, of(one)) for c, one in parts), number)
+            case Joined(index, blocks):
+                return Joined(index, tuple((of(one), dims) for one, dims in blocks))
+
+    return of(piece)
+
+
 class Pieces:
     """Makes pieces, each with its fingerprint."""
 
@@ -140,6 +166,8 @@ class Pieces:
         """`is_fixed`: the names of the leaves that calls do not change."""
         self.field = field_
         self._fixed = is_fixed
+        # By the keys of two factors and how their indices meet: what their product is.
+        self._products: dict[object, tuple[Numbers, bytes, tuple[int, ...]]] = {}
 
     def read(self, factor: Factor) -> Piece:
         """Elements of a leaf."""
@@ -150,9 +178,19 @@ class Pieces:
     def product(self, a: Piece, b: Piece, out: Iterable[Index], by: Fraction = Fraction(1)) -> Piece:
         """by · Σ a · b over the indices that are not in `out`."""
         kept = set(out)
-        order = tuple(i for i in dict.fromkeys((*a.indices, *b.indices)) if i in kept)
+        both = {index: place for place, index in enumerate(dict.fromkeys((*a.indices, *b.indices)))}
+        meeting = tuple(both[i] for i in a.indices), tuple(both[i] for i in b.indices)
+        place = a.key, b.key, by, *meeting, tuple(i in kept for i in both)
+        how, fixed = Product(by, a, b), a.fixed and b.fixed
+        if place in self._products:
+            numbers, key, at = self._products[place]
+            indices = tuple(both)
+            return Piece(tuple(indices[i] for i in at), numbers, key, how, fixed)
+        order = tuple(i for i in both if i in kept)
         numbers = contraction(a.numbers, a.indices, b.numbers, b.indices, order, self.field)
-        return self._made(order, self._scaled(numbers, by), Product(by, a, b), a.fixed and b.fixed)
+        piece = self._made(order, self._scaled(numbers, by), how, fixed)
+        self._products[place] = piece.numbers, piece.key, tuple(both[i] for i in piece.indices)
+        return piece
 
     def reduced(self, a: Piece, out: Iterable[Index], by: Fraction = Fraction(1)) -> Piece:
         """by · Σ a over the indices that are not in `out`."""

@@ -8,6 +8,7 @@ from graphopt.algebra.pieces import Joined, Piece, Product, Read, Reduced, Total
 from graphopt.algebra.polynomial import Access, Index
 from graphopt.algebra.windows import Schedule, Stage, Sums, is_window, schedule
 from graphopt.analysis.contractions import Product as Contraction
+from graphopt.analysis.costs import Costs
 from graphopt.analysis.keeping import price
 from graphopt.analysis.seconds import NARROW, convolution_seconds
 from graphopt.profile import Profile
@@ -153,6 +154,12 @@ def windows_of(piece: Piece) -> Sequence[Access]:
             plan = schedule(factor, {*piece.indices})
             return plan.windows if plan is not None else ()
     return ()
+
+
+def prices_of(costs: Costs, itemsize: int) -> Prices:
+    """The prices of a machine, looked up once."""
+    known: Prices = costs.known.setdefault((Prices, itemsize), Prices(costs.profile, itemsize))
+    return known
 
 
 def _size(indices: Iterable[Index]) -> int:

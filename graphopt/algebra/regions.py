@@ -1,58 +1,77 @@
 """Sum-product regions of a graph: what hangs together by operators that are polynomials."""
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+import copy
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
-from graphopt.algebra.cutting import is_whole_in_blocks
-from graphopt.algebra.equality import Equal, equalities
-from graphopt.algebra.families import united
-from graphopt.algebra.joining import joined
+from graphopt.algebra.forms import Reading, Readings
 from graphopt.algebra.norms import is_norm, square_of, with_squares
-from graphopt.algebra.operators import Known
-from graphopt.algebra.polynomial import MAX_TERMS, Factor, NoPolynomial, Polynomial, Term, leaf
-from graphopt.algebra.reading import read_all
+from graphopt.algebra.polynomial import MAX_TERMS, NoPolynomial, Polynomial
 from graphopt.analysis.memory import Memory
 from graphopt.analysis.partition import Partition
 from graphopt.analysis.seconds import is_narrow
 from graphopt.ir.graph import Graph, Node, Value
 from graphopt.ir.ops import Alias, lookup
-from graphopt.ir.types import TensorType
 
 
 @dataclass(frozen=True)
 class Region:
-    """Nodes in order, and the polynomials of those whose results are needed outside: `roots`, over what
-    comes from outside and over one another's results. Of a norm, it is that of its square."""
+    """Nodes in order, those whose results are needed outside, and what these are: over what comes from
+    outside and over one another's results. Of a norm, it is that of its square."""
 
     nodes: tuple[Node, ...]
-    roots: tuple[tuple[Node, Polynomial], ...]
+    needed: tuple[Node, ...]
+    readings: tuple[Reading, ...]
     shown: tuple[Node, ...] = ()
     """What only shows parts of what is there, to these nodes alone."""
 
+    @property
+    def roots(self) -> tuple[tuple[Node, Polynomial], ...]:
+        """The nodes that are needed, and their polynomials."""
+        return tuple((node, one.united) for node, one in zip(self.needed, self.readings, strict=True))
 
-MOST_READERS, MOST_TERMS, MOST_FACTORS = 4, 2, 4
-"""What several nodes read is seen through where it is no larger, in wide regions."""
+
+MOST_READERS = 4
+"""Nodes that read a small value which is seen through, in wide regions."""
+
+_Known = Callable[[Value], Reading | None]
 
 
 class Regions:
     """The regions of one graph, bounded by what several nodes read."""
 
-    def __init__(self, graph: Graph, *, wide: bool = False) -> None:
-        """`wide`: seen through small values that several nodes read: then each may be computed otherwise for
-        each, or not at all."""
+    def __init__(self, graph: Graph, readings: Readings | None = None, left: Set[str] = frozenset()) -> None:
+        """`readings`: what was read before. `left`: the names of values that stay as they are."""
         self._graph = graph
-        self._wide = wide
+        self._readings = Readings() if readings is None else readings
+        self._wide = False
+        self._last: dict[str, tuple[tuple[Reading | None, ...], tuple[Reading, ...] | None]] = {}
         memory = graph.analysis(Memory)
-        self._squares: dict[str, Polynomial] = {}
-        readable = {
+        self._leaves = {value.name: self._readings.leaf(value) for value in graph.values}
+        self._squares: dict[str, Reading] = {}
+        self._readable = {
             node.name
             for node in graph.nodes
-            if (is_norm(node) or self._read(node, self._as_it_is) is not None) and not memory.is_part(node)
+            if not any(value.name in left for value in node.results)
+            and (is_norm(node) or self._read(node, self._as_it_is) is not None)
+            and not memory.is_part(node)
         }
+        self._see()
+
+    def widened(self) -> "Regions":
+        """Those that see through small values which several nodes read: then each may be computed otherwise
+        for each, or not at all."""
+        found = copy.copy(self)
+        found._wide = True
+        found._see()
+        return found
+
+    def _see(self) -> None:
         opaque: frozenset[str] = frozenset()
         self._bounded: frozenset[str] = frozenset()
         while True:
-            left, long = self._visited(readable, opaque)
+            left, long = self._visited(self._readable, opaque)
             if not left and not long:
                 return
             opaque |= left
@@ -63,7 +82,7 @@ class Regions:
         made otherwise: those whose zeros and ones are left within blocks, for no operator makes those; those
         of which some results are needed, and perhaps others not; and norms of sums. And those that have too
         many terms, of what is needed and has."""
-        self._found: dict[str, Polynomial] = {}
+        self._found: dict[str, Reading] = {}
         self._nodes: list[Node] = []
         self._squares = {}
         self._shown: set[str] = set()
@@ -76,15 +95,17 @@ class Regions:
             if node.name in names:
                 self._visit(node)
         made = {value.name: node for node in self._nodes for value in node.results}
-        left = set[str]()
+        left, large = set[str](), list[str]()
         for name in self._needed & made.keys():
-            if not is_whole_in_blocks(self._found[name]):
-                left.update(made[value].name for value in equalities(self._found[name]))
+            found, square = self._found[name], self._squares.get(name)
+            if not found.form.is_whole_in_blocks:
+                left.update(made[found.leaves[number].name].name for number in found.form.equalities)
             several = made[name].many and not self._is_shown(made[name])
             # The root of a sum of which terms cancel is far off, or of less than zero.
-            if several or (name in self._squares and len(united(self._squares[name]).terms) > 1):
+            if several or (square is not None and len(square.form.united.terms) > 1):
                 left.add(made[name].name)
-        large = [name for name in self._needed & made.keys() if _is_large(united(self._found[name]))]
+            if len(found.form.united.terms) > MAX_TERMS:
+                large.append(name)
         return frozenset(left), frozenset(self._growing(large, made))
 
     def _growing(self, names: Sequence[str], made: Mapping[str, Node]) -> Iterator[str]:
@@ -92,7 +113,7 @@ class Regions:
         left, seen = [*names], set[str]()
         while left:
             name = left.pop()
-            if name in seen or not _is_large(self._found[name]):
+            if name in seen or not self._found[name].form.is_large:
                 continue
             seen.add(name)
             yield made[name].name
@@ -115,10 +136,10 @@ class Regions:
             members.setdefault(together.find(node.name), []).append(node)
         for nodes in members.values():
             needed = [n for n in nodes if n.results[0].name in self._needed and not n.many]
-            roots = [(node, united(joined(self._wanted(node.results[0].name)))) for node in needed]
-            several = len(nodes) > 1 or any(_factors(t) > 2 for _, p in roots for t in p.terms)
-            if roots and (several or is_narrow(nodes[0])):
-                yield Region(tuple(nodes), tuple(roots), self._shown_to(nodes))
+            readings = tuple(self._wanted(node.results[0].name) for node in needed)
+            several = len(nodes) > 1 or any(one.form.is_long for one in readings)
+            if needed and (several or is_narrow(nodes[0])):
+                yield Region(tuple(nodes), tuple(needed), readings, self._shown_to(nodes))
 
     def _shown_to(self, nodes: Sequence[Node]) -> tuple[Node, ...]:
         names, found = {node.name for node in nodes}, list[Node]()
@@ -140,17 +161,16 @@ class Regions:
             self._visit_norm(node)
             return
         found = self._read(node, self._through)
-        if found is None or (node.name in self._bounded and any(map(_is_large, found))):
+        if found is None or (node.name in self._bounded and any(one.form.is_large for one in found)):
             found = self._read(node, self._as_it_is)
             self._needed.update(value.name for value in node.operands)
         assert found is not None
         shows = lookup(node.op).alias is Alias.VIEW and all(map(self._stays, node.operands))
         self._nodes.append(node)
-        for value, p in zip(node.results, found, strict=True):
-            self._found[value.name] = p
-            leaves = {factor.leaf.name for term in p.terms for factor in term.factors}
-            self._needed |= leaves & self._squares.keys()
-            if shows and _is_part(p):
+        for value, one in zip(node.results, found, strict=True):
+            self._found[value.name] = one
+            self._needed |= {leaf.name for leaf in one.leaves} & self._squares.keys()
+            if shows and one.form.is_part:
                 self._shown.add(value.name)
 
     def _stays(self, value: Value) -> bool:
@@ -161,17 +181,18 @@ class Regions:
         """Reads the square of a norm; whoever reads the norm itself reads it as it is."""
         (norm,) = node.results
         try:
-            square = square_of(node, self._through)
+            square = self._readings.made(square_of(node, self._polynomial))
         except NoPolynomial:
             self._needed.update(value.name for value in node.operands)
             return
-        if equalities(square) or _is_large(square):
+        as_it_is = self._as_it_is(norm)
+        if square.form.equalities or square.form.is_large or as_it_is is None:
             self._needed.update(value.name for value in node.operands)
             return
         self._nodes.append(node)
-        self._found[norm.name], self._squares[norm.name] = self._as_it_is(norm), square
+        self._found[norm.name], self._squares[norm.name] = as_it_is, square
 
-    def _wanted(self, name: str) -> Polynomial:
+    def _wanted(self, name: str) -> Reading:
         """What is evaluated for a value that is needed: of a norm, the square."""
         return self._squares.get(name) or self._found[name]
 
@@ -179,51 +200,44 @@ class Regions:
         """Whether it only shows parts of what is there: whoever reads them can take them from there."""
         return all(value.name in self._shown for value in node.results)
 
-    def _read(self, node: Node, known: Known) -> tuple[Polynomial, ...] | None:
+    def _read(self, node: Node, known: _Known) -> tuple[Reading, ...] | None:
+        operands = tuple(map(known, node.operands))
+        last = self._last.get(node.name)
+        if last is None or any(map(operator.is_not, operands, last[0])):
+            by_name = {value.name: one for value, one in zip(node.operands, operands, strict=True)}
+            last = operands, self._readings.of(node, by_name)
+            self._last[node.name] = last
+        found = last[1]
+        if found is None or not any(leaf.name in self._squares for one in found for leaf in one.leaves):
+            return found
+        # Norms are of this graph: what was read holds wherever else, what follows from them does not.
         try:
-            return tuple(with_squares(p, self._squares) for p in read_all(node, known))
+            return tuple(self._with_squares(one) for one in found)
         except NoPolynomial:
             return None
 
-    def _through(self, value: Value) -> Polynomial:
+    def _with_squares(self, one: Reading) -> Reading:
+        squares = {v.name: self._squares[v.name].polynomial for v in one.leaves if v.name in self._squares}
+        return self._readings.made(with_squares(one.polynomial, squares))
+
+    def _polynomial(self, value: Value) -> Polynomial:
+        """What a value is seen as. Raises NoPolynomial."""
+        found = self._through(value)
+        if found is None:
+            raise NoPolynomial
+        return found.polynomial.apart()
+
+    def _through(self, value: Value) -> Reading | None:
         found = self._found.get(value.name)
         if found is not None and (value.name in self._shown or value.name in self._squares):
             return found
         if found is None or value.name in self._needed:
             return self._as_it_is(value)
         readers = len(self._graph.uses[value.name])
-        if readers > 1 and not (self._wide and readers <= MOST_READERS and _is_small(found)):
+        if readers > 1 and not (self._wide and readers <= MOST_READERS and found.form.is_small):
             self._needed.add(value.name)
             return self._as_it_is(value)
         return found
 
-    def _as_it_is(self, value: Value) -> Polynomial:
-        if not isinstance(value.type, TensorType):
-            raise NoPolynomial
-        return leaf(value, (int(size) for size in value.type.shape))
-
-
-def _is_part(p: Polynomial) -> bool:
-    """Whether it is elements of one leaf, each as it is."""
-    match p.terms:
-        case (Term(1, (Factor() as factor,)),):
-            return not isinstance(factor, Equal)
-        case _:
-            return False
-
-
-def _factors(term: Term) -> int:
-    return sum(not isinstance(factor, Equal) for factor in term.factors)
-
-
-def _is_small(p: Polynomial) -> bool:
-    return len(p.terms) <= MOST_TERMS and all(len(term.factors) <= MOST_FACTORS for term in p.terms)
-
-
-def _is_large(p: Polynomial) -> bool:
-    return len(p.terms) > MAX_TERMS
-
-
-def wide_regions(graph: Graph) -> Regions:
-    """The regions, seen through small values that several nodes read."""
-    return Regions(graph, wide=True)
+    def _as_it_is(self, value: Value) -> Reading | None:
+        return self._leaves[value.name]

@@ -7,7 +7,7 @@ from fractions import Fraction
 from functools import cached_property
 
 from graphopt.algebra.cutting import cut_of
-from graphopt.algebra.orders import Orders, Plan
+from graphopt.algebra.orders import MOST_WORK, Orders, Plan
 from graphopt.algebra.pieces import Piece, Pieces
 from graphopt.algebra.polynomial import Index, Polynomial, Term, along, new_index
 from graphopt.algebra.pricing import Prices
@@ -70,14 +70,20 @@ class _Sum:
 class Search:
     """Looks for plans, for one polynomial after the other; what one makes the next ones have."""
 
-    def __init__(self, pieces: Pieces, prices: Prices) -> None:
+    def __init__(self, pieces: Pieces, prices: Prices, work: int = MOST_WORK) -> None:
+        """`work`: prices that may be asked for; then the best that was found is taken."""
         self.done: dict[bytes, Piece] = {}
         """Pieces that are made by now, by key."""
         self._pieces = pieces
         self._prices = prices
-        self._orders = Orders(pieces, prices, self.done)
+        self._orders = Orders(pieces, prices, self.done, work)
         self._products: dict[object, Plan] = {}
         self._left = 0
+
+    @property
+    def left(self) -> int:
+        """The work that may still be done."""
+        return self._orders.left
 
     def plan(self, p: Polynomial) -> Plan:
         """The best plan found; what it makes is `done` from now on."""

@@ -103,6 +103,7 @@ def cayley_hamilton(n: int) -> Polynomial:
 DIFFERENT: dict[str, Callable[[], tuple[Polynomial, Polynomial]]] = {
     "(AB)²C for ABCAB": lambda: (product(product(AB, C), AB), product(product(AB, AB), C)),
     "a lost transpose": lambda: (product(t(A), B), AB),
+    "a moved relu": lambda: (product(tensor("relu(A)", N, N), B), tensor("relu(AB)", N, N)),
     "a scale of 0.5000001": lambda: (AB.scaled(Fraction(0.5)), AB.scaled(Fraction(0.5000001))),
     "a scale that is 1 in one of the fields": lambda: (AB, AB.scaled(Fraction(PRIMES[0] + 1))),
     "a scale that is 0 in one of the fields": lambda: (AB.scaled(Fraction(PRIMES[1])), number(Fraction(0))),

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
 from torch import Tensor
 
 import graphopt
+from passes import sum_product
 from tests.sameness import assert_same
 
 PASSES = ["redundant-view", "identity-operation", "common-subexpression", "sum-product", "dead-code"]
@@ -152,3 +154,11 @@ def test_where_nothing_may_become_finite_it_is_left_out_and_that_is_said() -> No
         )
     assert not opt.report.steps
     assert "note: sum-product may make finite what is not: left out" in str(opt.report)
+
+
+@pytest.mark.parametrize("more, refused", [(1.5, False), (0.5, True)])
+def test_what_would_hold_much_more_memory_at_once_is_refused(more: float, refused: bool) -> None:
+    with patch.multiple(sum_product, MORE_MEMORY=more, FREE_BYTES=-(1 << 40)):
+        opt = optimized(lambda a, b, c: a @ b + a @ c, (M, M, M))
+    assert ("sum-product" not in {step.pass_name for step in opt.report.steps}) == refused
+    assert any("MB at once, and not" in one.why_not for one in opt.report.missed) == refused

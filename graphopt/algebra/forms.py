@@ -1,0 +1,236 @@
+"""Polynomials up to the names of their leaves: those of equal layers are read and searched once."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from graphopt.algebra.cutting import is_whole_in_blocks
+from graphopt.algebra.equality import Equal, equalities
+from graphopt.algebra.families import united
+from graphopt.algebra.joining import joined
+from graphopt.algebra.polynomial import (
+    MAX_TERMS,
+    Access,
+    Factor,
+    Index,
+    NoPolynomial,
+    Polynomial,
+    Term,
+    leaf,
+)
+from graphopt.algebra.reading import read_all
+from graphopt.ir.graph import Node, Value, replace_values
+from graphopt.ir.types import TensorType
+
+MOST_TERMS, MOST_FACTORS = 2, 4
+"""Of a small polynomial."""
+
+
+@dataclass(frozen=True, eq=False)
+class Form:
+    """A polynomial over leaves that are called 0, 1 and so on, in the order in which they are met. There is
+    one object for each."""
+
+    polynomial: Polynomial
+
+    @cached_property
+    def united(self) -> Polynomial:
+        """With indices joined that move together, and one term for each family of terms."""
+        return united(joined(self.polynomial))
+
+    @cached_property
+    def is_small(self) -> bool:
+        """Whether it may be seen through where several nodes read it."""
+        terms = self.polynomial.terms
+        return len(terms) <= MOST_TERMS and all(len(term.factors) <= MOST_FACTORS for term in terms)
+
+    @cached_property
+    def is_long(self) -> bool:
+        """Whether there are orders to choose from."""
+        counts = (sum(not isinstance(f, Equal) for f in term.factors) for term in self.united.terms)
+        return any(count > 2 for count in counts)
+
+    @property
+    def is_large(self) -> bool:
+        """Whether it has more terms than can be looked at."""
+        return len(self.polynomial.terms) > MAX_TERMS
+
+    @cached_property
+    def is_part(self) -> bool:
+        """Whether it is elements of one leaf, each as it is."""
+        match self.polynomial.terms:
+            case (Term(1, (Factor() as factor,)),):
+                return not isinstance(factor, Equal)
+            case _:
+                return False
+
+    @cached_property
+    def is_whole_in_blocks(self) -> bool:
+        """Whether no zeros and ones are left within its blocks."""
+        return is_whole_in_blocks(self.polynomial)
+
+    @cached_property
+    def equalities(self) -> frozenset[int]:
+        """The leaves that are zeros and ones."""
+        return frozenset(map(int, equalities(self.polynomial)))
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a value is: a form, and the values that are its leaves."""
+
+    form: Form
+    leaves: tuple[Value, ...]
+
+    @property
+    def polynomial(self) -> Polynomial:
+        """The polynomial of these leaves."""
+        return over(self.form.polynomial, self.leaves)
+
+    @property
+    def united(self) -> Polynomial:
+        """The same with one term for each family of terms."""
+        return over(self.form.united, self.leaves)
+
+
+@dataclass(frozen=True)
+class Together:
+    """Several readings, with one number for each of their leaves. `key`s are equal where they are the same
+    but for the names of the leaves."""
+
+    key: object
+    readings: tuple[Reading, ...]
+    leaves: tuple[Value, ...]
+
+    @classmethod
+    def of(cls, readings: Iterable[Reading]) -> "Together":
+        """Numbers the leaves in the order in which they are met."""
+        pool: dict[str, tuple[int, Value]] = {}
+        rows, given = [], tuple(readings)
+        for one in given:
+            rows.append((one.form, *(pool.setdefault(v.name, (len(pool), v))[0] for v in one.leaves)))
+        return cls(tuple(rows), given, tuple(value for _, value in pool.values()))
+
+    def polynomials(self, of: Callable[[Form], Polynomial]) -> tuple[Polynomial, ...]:
+        """Those of the readings, over leaves that are called by their numbers."""
+        new = {value.name: Value(str(i), value.type) for i, value in enumerate(self.leaves)}
+        return tuple(over(of(one.form), [new[value.name] for value in one.leaves]) for one in self.readings)
+
+
+def over(p: Polynomial, leaves: Sequence[Value]) -> Polynomial:
+    """A form's polynomial over other leaves."""
+    terms = []
+    for term in p.terms:
+        factors = (replace(factor, leaf=leaves[int(factor.leaf.name)]) for factor in term.factors)
+        terms.append(Term(term.coefficient, tuple(factors)))
+    return Polynomial(p.dims, tuple(terms))
+
+
+class Readings:
+    """Reads nodes, those that are the same but for what their operands are called once: what a node computes
+    depends on its operator, its literals, the types, and the polynomials of its operands. What depends on
+    anything else is read elsewhere, and `made` a reading of."""
+
+    def __init__(self) -> None:
+        self._forms: dict[Polynomial, Form] = {}
+        self._leaves: dict[TensorType, Form] = {}
+        self._read: dict[object, tuple[tuple[Form, tuple[int, ...]], ...] | None] = {}
+
+    def leaf(self, value: Value) -> Reading | None:
+        """A tensor as it is; None for what is none of static size."""
+        kind = value.type
+        if not isinstance(kind, TensorType) or not kind.is_static:
+            return None
+        if kind not in self._leaves:
+            self._leaves[kind] = self.made(leaf(Value("0", kind), map(int, kind.shape))).form
+        return Reading(self._leaves[kind], (value,))
+
+    def made(self, p: Polynomial) -> Reading:
+        """A polynomial as a form of its leaves."""
+        naming = _Naming()
+        named = naming.polynomial(p)
+        return Reading(self._forms.setdefault(named, Form(named)), naming.met)
+
+    def of(self, node: Node, known: Mapping[str, Reading | None]) -> tuple[Reading, ...] | None:
+        """What a node's results are, where its operands are as `known` by name; None where they are no
+        polynomials."""
+        if not node.results or any(True for _ in node.regions):
+            return None
+        operands = {value.name: value for value in node.operands}
+        readings = {name: reading for name in operands if (reading := known[name]) is not None}
+        together = Together.of(readings.values())
+        new = {name: Value(f"operand {i}", value.type) for i, (name, value) in enumerate(operands.items())}
+        alike = Node(
+            "node",
+            node.op,
+            tuple(replace_values(arg, new) for arg in node.args),
+            tuple((name, replace_values(arg, new)) for name, arg in node.kwargs),
+            tuple(Value(f"result {i}", value.type) for i, value in enumerate(node.results)),
+            node.many,
+        )
+        place = alike, tuple(name in readings for name in operands), together.key
+        if place not in self._read:
+            self._read[place] = self._new(alike, [new[name].name for name in readings], together)
+        found = self._read[place]
+        if found is None:
+            return None
+        leaves = (*together.leaves, *operands.values(), *node.results)
+        return tuple(Reading(form, tuple(leaves[number] for number in numbers)) for form, numbers in found)
+
+    def _new(
+        self, node: Node, names: Sequence[str], together: Together
+    ) -> tuple[tuple[Form, tuple[int, ...]], ...] | None:
+        """The form of each result, and of all values there are which are its leaves."""
+        polynomials = dict(zip(names, together.polynomials(lambda form: form.polynomial), strict=True))
+
+        def known(value: Value) -> Polynomial:
+            if value.name not in polynomials:
+                raise NoPolynomial
+            return polynomials[value.name].apart()  # all forms have the same indices
+
+        try:
+            found = [*map(self.made, read_all(node, known))]
+        except NoPolynomial:
+            return None
+        others = dict.fromkeys(value.name for value in (*node.operands, *node.results))
+        numbers = [*map(str, range(len(together.leaves))), *others]
+        return tuple((one.form, tuple(numbers.index(leaf.name) for leaf in one.leaves)) for one in found)
+
+
+class _Naming:
+    """Numbers leaves and indices in the order in which they are met."""
+
+    def __init__(self) -> None:
+        self._leaves: dict[str, tuple[Value, Value]] = {}
+        self._indices: dict[Index, Index] = {}
+
+    @property
+    def met(self) -> tuple[Value, ...]:
+        """The leaves, in order."""
+        return tuple(old for old, _ in self._leaves.values())
+
+    def polynomial(self, p: Polynomial) -> Polynomial:
+        dims = tuple(tuple(map(self._index, dim)) for dim in p.dims)
+        return Polynomial(dims, tuple(map(self._term, p.terms)))
+
+    def _term(self, term: Term) -> Term:
+        return Term(term.coefficient, tuple(map(self._factor, term.factors)))
+
+    def _factor(self, factor: Factor) -> Factor:
+        old = factor.leaf
+        if old.name not in self._leaves:
+            self._leaves[old.name] = old, Value(str(len(self._leaves)), old.type)
+        return replace(
+            factor, leaf=self._leaves[old.name][1], accesses=tuple(map(self._access, factor.accesses))
+        )
+
+    def _access(self, access: Access) -> Access:
+        # The widest steps first: which index was made first says nothing.
+        steps = access.steps
+        if len(steps) > 1:
+            steps = tuple(sorted(steps, key=lambda pair: (-pair[1], pair[0].size)))
+        return Access(access.start, tuple(sorted((self._index(index), step) for index, step in steps)))
+
+    def _index(self, index: Index) -> Index:
+        # Below zero: no other index is called so.
+        return self._indices.setdefault(index, Index(-1 - len(self._indices), index.size))

@@ -1,0 +1,61 @@
+"""With `tune` near ties are settled by timing, whatever the prices say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import graphopt
+from graphopt.profile import Profile, Table, default
+
+N = 512
+M, V = (N, N), (N,)
+
+
+def common(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    return a @ b + a @ c
+
+
+def taken(profile: Profile, **options: Any) -> bool:
+    torch.manual_seed(0)
+    args = tuple(map(torch.randn, (M, M, M)))
+    with torch.no_grad():
+        opt = graphopt.optimize(
+            common, args, passes=["sum-product"], profile=profile, verify=False, **options
+        )
+    return bool(opt.report.steps)
+
+
+def planted() -> Profile:
+    """A machine on which a product is said to take a fifth of a sum: A (B + C) saves 14 % of A B + A C then,
+    and not half of it."""
+    known = default()
+    table = known.tables["linear"]
+    price = 0.2 * known.tables["pointwise"].at(3 * N * N * 4) / table.at(N, N, N)
+    cheap = Table(table.axes, tuple(price * seconds for seconds in table.seconds))
+    return replace(known, tables={**known.tables, "linear": cheap})
+
+
+def test_a_wrong_price_hides_a_rewrite_and_timing_finds_it() -> None:
+    assert not taken(planted())
+    assert taken(planted(), tune=True)
+
+
+def test_without_it_nothing_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def raced(first: Any, second: Any) -> float:
+        raise AssertionError
+
+    monkeypatch.setattr("graphopt.optimizer.raced", raced)
+    assert taken(default())
+
+
+@pytest.mark.parametrize("ratio, expected", [(1.9, True), (0.9, False), (None, True)])
+def test_the_timing_decides_and_else_the_price(
+    monkeypatch: pytest.MonkeyPatch, ratio: float | None, expected: bool
+) -> None:
+    monkeypatch.setattr("graphopt.optimizer.raced", lambda first, second: ratio)
+    assert taken(default(), tune=True) == expected
