@@ -7,6 +7,7 @@ import torch
 
 import graphopt
 from graphopt.algebra.families import united
+from graphopt.algebra.forms import Readings
 from graphopt.algebra.polynomial import NoPolynomial, Polynomial, leaf
 from graphopt.algebra.reading import read_all
 from graphopt.ir.graph import Graph, Value
@@ -178,6 +179,38 @@ def test_the_polynomial_is_what_the_operator_computes(name: str) -> None:
     assert torch.equal(evaluated(p, values), program(*(arg.double() for arg in args)))
 
 
+ONCE = Readings()
+"""What was read in all of the tests below."""
+
+
+def remembered(graph: Graph, called: str) -> Polynomial | None:
+    """As `polynomial`, over inputs that are called so, where all that was read before is known."""
+    inputs = (entry.value for entry in graph.inputs)
+    known = {value.name: ONCE.leaf(Value(called.format(value.name), value.type)) for value in inputs}
+    for node in graph.nodes:
+        made = ONCE.of(node, known)
+        if made is None:
+            return None
+        known.update((value.name, one) for value, one in zip(node.results, made, strict=True))
+    (output,) = graph.outputs
+    assert isinstance(output, Value)
+    found = known[output.name]
+    assert found is not None
+    return found.polynomial
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_what_was_read_of_others_before_is_read_right(name: str) -> None:
+    program, shapes = PROGRAMS[name]
+    args = integers(*shapes)
+    graph = captured(program, args)
+    for called in ("other {}", "{}"):
+        p = remembered(graph, called)
+        values = {called.format(entry.value.name): arg for entry, arg in zip(graph.inputs, args, strict=True)}
+        assert p is not None
+        assert torch.equal(evaluated(p, values), program(*(arg.double() for arg in args)))
+
+
 def test_a_sum_over_a_loop_is_one_term() -> None:
     program = lambda u, v: sum(torch.outer(u[i], v[i]) for i in range(5))  # noqa: E731
     args = integers((5, 3), (5, 4))
@@ -217,6 +250,7 @@ def test_it_does_not_read(name: str) -> None:
     graph = captured(program, integers(*shapes))
     with pytest.raises(NoPolynomial):
         polynomial(graph)
+    assert remembered(graph, "{}") is None
 
 
 def test_what_grows_too_large_is_not_read() -> None:

@@ -9,6 +9,7 @@ from unittest.mock import patch
 
 import torch
 from torch import Tensor
+from torch.nn.functional import conv2d
 
 import graphopt
 from graphopt.algebra.orders import MOST_WORK, Orders
@@ -66,6 +67,67 @@ def test_each_of_the_equal_layers_is_rewritten_with_its_own_weights() -> None:
         torch.testing.assert_close(opt(*args), layers(*args))
     assert "aten.matmul.default" not in {node.op for node in opt.graph.nodes}
     assert opt.report.equivalent
+
+
+def kept_right(program: Any, *shapes: tuple[int, ...]) -> list[str]:
+    """Holds it against the program itself; gives back the operators of the rewritten one."""
+    torch.manual_seed(0)
+    args = tuple(torch.rand(shape) / N for shape in shapes)
+    with torch.no_grad():
+        opt = graphopt.optimize(program, args, passes=["sum-product", "dead-code"], verify=False)
+        torch.testing.assert_close(opt(*args), program(*args), rtol=1e-4, atol=1e-6)
+    assert any(step.pass_name == "sum-product" for step in opt.report.steps)
+    return [node.op for node in opt.graph.nodes]
+
+
+def test_a_square_of_a_norm_and_one_of_a_number_of_its_type_are_read_apart() -> None:
+    def program(a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        number, norm = c.tanh().amax(), torch.linalg.vector_norm(a @ b)
+        return number * number, norm * norm
+
+    kept_right(program, (4 * N, N), (N, 8 * N), (N,))
+
+
+def test_norms_of_other_things_are_read_apart() -> None:
+    def program(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+        one, other = torch.linalg.vector_norm(a @ b), torch.linalg.vector_norm(c @ b)
+        return torch.tanh(one * one) - torch.tanh(other * other)
+
+    kept_right(program, (4 * N, N), (N, 8 * N), (4 * N, N))
+
+
+def test_layers_that_take_other_parts_of_equal_products_are_read_apart() -> None:
+    def program(x: Tensor, *weights: Tensor) -> Tensor:
+        for place, weight in enumerate(weights):
+            first, second = (weight.t() @ weight).chunk(2, 0)
+            x = torch.tanh(torch.cat([first @ x, second @ x] if place % 2 else [second @ x, first @ x]))
+        return x
+
+    kept_right(program, (4 * N,), *[(8 * N, 4 * N)] * 4)
+
+
+def test_layers_that_are_the_same_but_for_what_several_read_are_read_apart() -> None:
+    def program(x: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
+        kept = None
+        for place, weight in enumerate(weights):
+            product = weight.t() @ weight
+            x = torch.tanh(product @ x)
+            kept = torch.tanh(product) if place == 1 else kept
+        assert kept is not None
+        return x, kept
+
+    assert "aten.matmul.default" in kept_right(program, *shapes_of(3))
+
+
+def test_equal_convolutions_are_read_once_and_each_made_with_its_own_kernel() -> None:
+    def program(x: Tensor, *kernels: Tensor) -> Tensor:
+        for kernel in kernels:
+            x = torch.tanh(conv2d(x, kernel, padding=1) + conv2d(x, kernel * 2, padding=1))
+        return x
+
+    shapes = ((1, 32, 32, 32), *[(32, 32, 3, 3)] * 3)
+    assert kept_right(program, *shapes).count("aten.conv2d.default") == 3
+    assert searched(program, *shapes) == searched(program, *shapes[:2])
 
 
 def test_layers_of_other_sizes_are_searched_for_themselves() -> None:
