@@ -28,7 +28,7 @@ from graphopt.ir.ops import Alias, Effect, effect_of, lookup
 from graphopt.ir.types import TensorType
 
 _FEW = Budget(calls=5, each=1, variants=6)
-_SLICE = 160
+_SLICE = 60
 
 
 def _names() -> list[str]:
