@@ -4,10 +4,10 @@
 
 Every mutant is one change to one file that decides what a pass may do. The tests run without a mutant first:
 they must pass, and say which of them run which line. A mutant is then run with the tests that run a line of
-it, in a process of its own, the cheapest first, until one fails. Where none does, or where the line runs at
-import, the mutant is imported in the place of its file and run with all tests: what a test finds in a cache
-that another filled can hide from it the lines it depends on. One that passes those, too, survives. The
-survivors are printed, then the counts.
+it, in a process of its own, until one fails: first what is cheap and has caught others. Where none does, or
+where the line runs at import, the mutant is imported in the place of its file and run with all tests: what a
+test finds in a cache that another filled can hide from it the lines it depends on. One that passes those,
+too, survives. The survivors are printed, then the counts.
 """
 
 from __future__ import annotations
