@@ -2,6 +2,7 @@
 
 import pytest
 
+from graphopt.affine.channelwise import channelwise
 from graphopt.affine.finding import AffineForms
 from graphopt.affine.forms import nodes_of
 from graphopt.analysis.stages import stages
@@ -121,6 +122,12 @@ def test_it_leaves(what: str) -> None:
     assert not any(step.pass_name == "affine-fold" for step in outcome.steps)
     if what == "one linear map":
         assert not outcome.missed
+
+
+def test_a_norm_that_writes_its_statistics_does_more_than_scale() -> None:
+    for lines, scales in ((norm(), True), (norm().replace("False", "True"), False)):
+        node = parse_graph(text(lines)).nodes[-1]
+        assert (channelwise(node, node.operands[0], 1, lambda value: True) is not None) is scales
 
 
 @pytest.mark.parametrize("shape", ["512, 64", "512, 1"])
