@@ -47,6 +47,7 @@ class _Forking:
         names = {str(file) for file in FILES}
         living = [f for f in gc.get_objects() if isinstance(f, FunctionType)]
         living = [f for f in living if f.__code__.co_filename in names]
+        gc.freeze()  # what is there already need not be looked through in each fork
         for mutant in self.mutants:
             tests = sorted(self.found.by(mutant), key=self._worth, reverse=True)
             self._begun.value = 0

@@ -65,4 +65,5 @@ def run(paths: Sequence[str], plugin: object) -> int:
     """Runs tests until the first fails: the same ones whenever it is called. 0 where none fails."""
     settings.register_profile("mutation", derandomize=True, phases=[Phase.explicit, Phase.generate])
     settings.load_profile("mutation")
-    return pytest.main(["-q", "-x", "--assert=plain", "--tb=no", "-p", "no:xdist", *paths], plugins=[plugin])
+    quick = ["-q", "-x", "--assert=plain", "--tb=no", "-p", "no:xdist", "-p", "no:unraisableexception"]
+    return pytest.main([*quick, *paths], plugins=[plugin])
