@@ -56,8 +56,8 @@ class _Forking:
                 _patch(living, mutant)
                 session.items = [items[test] for test in tests]
                 return None
-            is_caught = os.waitpid(child, 0)[1] != 0
-            if is_caught and self._begun.value:
+            is_caught = os.waitpid(child, 0)[1] != 0 and self._begun.value > 0
+            if is_caught:
                 self._caught[tests[self._begun.value - 1]] += 1
             self.sent.send(is_caught)
         return True
