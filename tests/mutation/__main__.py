@@ -60,11 +60,17 @@ def main() -> int:
 def _survivors(chosen: Sequence[Mutant], found: Covered, quick: bool) -> Iterator[Mutant]:
     """The mutants that no test catches; prints each as it is found."""
     within = [mutant for mutant in chosen if not found.at_import(mutant)]
-    left = [mutant for mutant, is_caught in zip(within, caught(within, found), strict=True) if not is_caught]
+    left = []
+    for mutant, is_caught in zip(within, caught(within, found), strict=True):
+        if not is_caught:
+            print(f"passes the tests of its lines: {mutant}", flush=True)
+            left.append(mutant)
+    if quick:
+        yield from left
+        left.clear()
     for mutant in (*left, *(mutant for mutant in chosen if found.at_import(mutant))):
-        known = quick and mutant in left
-        tests = {test: found.seconds[test] for test in (*found.by(mutant), *found.others(mutant))}
-        if known or passes(mutant, tests):
+        tests = (*found.by(mutant), *found.others(mutant))
+        if passes(mutant, {test: found.seconds[test] for test in tests}):
             print(f"survives: {mutant}", flush=True)
             yield mutant
 
