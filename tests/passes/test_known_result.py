@@ -48,6 +48,22 @@ def test_a_result_that_the_caller_gets_has_memory_of_its_own() -> None:
     )
 
 
+def test_the_caller_does_not_get_one_memory_as_two_results() -> None:
+    sin = "%y: f32[500, 40, 1] = aten.sin.default(%x)\n"
+    fires(
+        X,
+        sin
+        + """%a: f32[500, 40] = aten.amax.default(%y, [2])
+        %b: f32[500, 40] = aten.amin.default(%y, [2])
+        return %a, %b""",
+        sin
+        + """%a_1: f32[500, 40] = aten.view.default(%y, [500, 40])
+        %b_1: f32[500, 40] = aten.view.default(%y, [500, 40])
+        %b_2: f32[500, 40] = aten.clone.default(%b_1)
+        return %a_1, %b_2""",
+    )
+
+
 def test_an_operand_that_is_written_later_is_copied() -> None:
     body = """{}
         %w: f32[500, 40, 1] = aten.add_.Tensor(%y, 1)
