@@ -98,6 +98,8 @@ def test_what_is_no_reduction_of_one_element_stays(shape: str, reduction: str) -
 
 def test_a_size_that_a_call_gives_may_be_another() -> None:
     refuses("%x: f32[500, <s0>] = argument 0", "%a: f32[500] = aten.amax.default(%x, [1])\nreturn %a")
+    refuses("%x: f32[<s0>, 1] = argument 0", "%a: f32[<s0>] = aten.amax.default(%x, [1])\nreturn %a",
+            "is known without it, but sizes are not")  # fmt: skip
 
 
 def test_where_strides_depend_on_the_kernel_reductions_stay() -> None:
