@@ -46,8 +46,6 @@ class AffineFold:
         leaves = _leaves(forms, draft)
         budget = budget_of(draft.graph, draft.costs.bytes)
         for name, leaf in leaves.items():
-            if isinstance(leaf, Applied) and not all(map(draft.live, nodes_of(leaf.inner))):
-                leaf = leaf.map  # the map before it has taken what stood in front
             fold = forms.fold(leaf) if draft.live(forms.maps[name].node) else None
             if fold is None or isinstance(fold.form, LinearMap):
                 continue

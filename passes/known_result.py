@@ -92,7 +92,8 @@ def _rewrite(node: Node, laws: list[Law], draft: Draft, substitution: Substituti
 
 def _made(build: Builder, law: Law, operand: Value, kind: Type, shared: bool) -> Value | None:
     """The result that a law speaks of; None where it cannot be told how it would lie in memory."""
-    if not isinstance(kind, TensorType) or not isinstance(operand.type, TensorType) or not kind.is_static:
+    assert isinstance(kind, TensorType) and isinstance(operand.type, TensorType)  # laws are of tensors
+    if not kind.is_static:
         raise InvalidGraph("no static tensor")
     shape = [int(size) for size in kind.shape]
     if law.form is Form.FILLED:

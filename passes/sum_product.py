@@ -240,7 +240,7 @@ def _against(better: _Better, whole: Spelled, given: Substitution, beside: Subst
         if reason is not None:
             return reason
         for value in place.node.results:
-            if given.memory.storage_written(value) or value.name in given.memory.reshaped:
+            if given.memory.storage_written(value):
                 return "the result is written later"
     return None
 

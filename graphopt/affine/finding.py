@@ -166,7 +166,7 @@ class AffineForms:
         tensors = [value for value in node.operands if isinstance(value.type, TensorType)]
         if len(tensors) != 1:
             return False
-        return lookup(node.op).alias is Alias.VIEW or self._views.shows(node.results[0], tensors[0])
+        return lookup(node.op).alias is Alias.VIEW or bool(self._views.sharing(node.results[0]))
 
 
 _SUMS = {"aten.add.Tensor": 1, "aten.sub.Tensor": -1}

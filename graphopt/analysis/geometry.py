@@ -87,11 +87,6 @@ class Views:
         new. None where that is not known."""
         return self._sharing.get(value.name)
 
-    def shows(self, value: Value, operand: Value) -> bool:
-        """Whether it is known that a value shows the memory that another one shows."""
-        found, shown = self._found.get(value.name), self.geometry(operand)
-        return found is not None and shown is not None and found.root == shown.root
-
     def is_whole(self, value: Value) -> bool:
         """Whether it is known that the value shows all of a memory made in the graph, from its start."""
         if value.name in self._fresh:

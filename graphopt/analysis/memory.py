@@ -114,7 +114,7 @@ class Memory:
         or the caller gets what shows memory of an argument or of another result."""
         return any(
             self.storage(value) in self._placed
-            or (value.name in self._shown and bool(self._shown[value.name]) and self._is_seen_beside(value))
+            or (bool(self._shown.get(value.name)) and self._is_seen_beside(value))
             for value in node.results
         )
 

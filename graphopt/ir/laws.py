@@ -137,5 +137,5 @@ def holds(source: torch.dtype, target: torch.dtype) -> bool:
         return max(-torch.iinfo(source).min, torch.iinfo(source).max) <= 2 / torch.finfo(target).eps
     if kind_of(source) == kind_of(target) == "f":
         narrow, wide = torch.finfo(source), torch.finfo(target)
-        return wide.eps <= narrow.eps and wide.max >= narrow.max and wide.tiny <= narrow.tiny
+        return wide.eps <= narrow.eps and wide.max >= narrow.max
     return source == torch.complex64 and target == torch.complex128

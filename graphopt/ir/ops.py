@@ -140,8 +140,10 @@ def effect_of(node: Node) -> Effect:
     if op.effect is Effect.NONE:
         return Effect.RAISES if any(map(_read_at_run_time, node.operands)) else Effect.NONE
     least = _given(node, _SAFE_FROM_ZERO.get(node.op))
-    if isinstance(least, Lit) and isinstance(least.value, int) and least.value >= 0:
-        return Effect.NONE
+    if isinstance(least, Lit):
+        assert isinstance(least.value, int)
+        if least.value >= 0:
+            return Effect.NONE
     share = _HARMLESS_AT_ZERO.get(node.op)
     if share is not None and _given(node, share) in (None, Lit(0.0)):
         return Effect.NONE

@@ -58,6 +58,31 @@ def test_what_may_be_the_same_object_on_the_next_call() -> None:
     assert not names & {"n", "p"}
 
 
+def test_what_comes_of_a_size_or_is_written_is_not_the_same_in_every_call() -> None:
+    graph = parse_graph(
+        """graph {
+          %x: f32[<s0>, 4] = argument 0
+          %p: f32[4, 4] = param "p"
+          %n: int<s0> = aten.sym_size.int(%x, 0)
+          %turned: f32[4, 4] = aten.neg.default(%p)
+          %times: f32[4, 4] = aten.mul.Tensor(%turned, %n)
+          %more: f32[4, 4] = aten.sin.default(%times)
+          %written: f32[4, 4] = aten.cos.default(%p)
+          %new: f32[4, 4] = aten.add_.Tensor(%written, 1)
+          %y: f32[<s0>, 4] = aten.mm.default(%x, %more)
+          return %y, %new
+        }"""
+    )
+    dependence = Dependence(graph)
+    assert {v.name for v in graph.values if dependence.is_derived(v)} >= {
+        "turned",
+        "times",
+        "more",
+        "written",
+    }
+    assert {v.name for v in graph.values if dependence.is_fixed(v)} == {"p", "turned"}
+
+
 def test_one_size_among_the_operands_is_enough_to_depend_on_sizes() -> None:
     graph = parse_graph(
         """graph {

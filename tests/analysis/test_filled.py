@@ -61,6 +61,8 @@ def test_what_reads_no_input_is_run(lines: str, filled: float) -> None:
         # Running it does not give what the graph says, or raises.
         "%a: f64[2, 4] = aten.ones.default([2, 4])",
         "%a: f32[4, 2] = aten.ones.default([2, 4])",
+        "%a: f32[<s0>, 4] = aten.ones.default([2, 4])",
+        f"{ONES} s: (%l: f32[2, 2]{{none}}, %a: f32[2, 2]{{4, 1}}) = aten.split.Tensor(%o, 2, 1)",
         f"{ONES} %a: f32[2, 4] = aten.view.default(%o, [3, 3])",
         f"{ONES} s: (%a: f32[2, 2]{{4, 1}}) = aten.split.Tensor(%o, 2, 1)",
         f"{ONES} %a: f32[2, 2]{{4, 1}} = aten.split.Tensor(%o, 2, 1)",

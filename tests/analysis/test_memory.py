@@ -2,6 +2,8 @@
 
 from textwrap import dedent
 
+import pytest
+
 from graphopt.analysis.memory import Memory
 from graphopt.ir.graph import Graph, Value
 from graphopt.ir.text import parse_graph
@@ -169,3 +171,42 @@ def test_what_one_of_several_results_shows_escapes_with_it() -> None:
     )
     memory = Memory(graph)
     assert [name for name in "xabc" if memory.escapes(v[name])] == ["a", "c"]
+
+
+def test_of_what_was_given_another_shape_no_type_tells_what_a_view_of_it_shows() -> None:
+    graph, v = parsed(
+        """%a: f32[3] = aten.ones.default([3])
+        %b: f32[3] = aten.ones.default([3])
+        %c: f32[3] = aten.ones.default([3])
+        %r: f32[2] = aten.mul.out(%x, %x, out=%a)
+        %d: f32[3] = aten.view_as.default(%a, %b)
+        %e: f32[3] = aten.view_as.default(%b, %c)
+        return %d, %e"""
+    )
+    memory = Memory(graph)
+    assert memory.storage(v["d"]) == memory.storage(v["a"]) == memory.storage(v["b"])
+    assert memory.storage(v["e"]) == memory.storage(v["b"]) != memory.storage(v["c"])
+
+
+@pytest.mark.parametrize(
+    ("lines", "parts"),
+    [
+        ("%a: f32[2] = aten.view.default(%x, [2]) return %a", "a"),
+        ("%a: f32[2] = aten.view.default(%x, [2]) %b: f32[2] = aten.neg.default(%a) return %b", ""),
+        ("%a: f32[2] = aten.sin.default(%x) %b: f32[2] = aten.view.default(%a, [2]) return %b", ""),
+        ("%a: f32[2] = aten.sin.default(%x) %b: f32[2] = aten.view.default(%a, [2]) return %a, %b", "b"),
+        ("s: (%a: f32[1], %b: f32[1]) = aten.split.Tensor(%x, 1) return %b", "s"),
+        (
+            "%a: f32[2] = aten.sin.default(%x) %b: f32[2] = aten.as_strided.default(%a, [2], [1], 0) return",
+            "ab",
+        ),
+        (
+            "%t: f32[2, 2]{1, 2} = aten.t.default(%w) %a: f32[4] = aten.reshape.default(%t, [4]) "
+            "%b: f32[4] = aten.view.default(%a, [4]) return %a, %b",
+            "b",
+        ),
+    ],
+)
+def test_a_result_is_a_part_where_others_can_tell_how_it_lies_in_its_memory(lines: str, parts: str) -> None:
+    graph, _ = parsed(f'%w: f32[2, 2] = param "w" {lines}')
+    assert "".join(node.name for node in graph.nodes if Memory(graph).is_part(node)) == parts

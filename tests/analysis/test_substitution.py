@@ -23,6 +23,8 @@ def asked(body: str, kind: str = "f32[4]", gradients: bool = False) -> Asked:
 
 COPY = "%c: T = aten.clone.default({}) "
 END = "%r: T = aten.cos.default(%c) return %r"
+REGION = """r: (%r: f32[4]) = higher_order.wrap_with_set_grad_enabled(False, graph {{
+%i: f32[4] = argument 0 %o: f32[4] = {} return %o }}, %c) %e: f32[4] = aten.cos.default(%r) return %e"""
 
 
 @pytest.mark.parametrize(
@@ -38,6 +40,8 @@ END = "%r: T = aten.cos.default(%c) return %r"
         (COPY.format("%x") + "return %c", "x", "the caller gets both"),
         (COPY.format("%y") + "%r: T = aten.matmul.default(%y, %c) return %r", "y", None),
         (COPY.format("%x") + "%r: T = aten.matmul.default(%y, %c) return %r", "x", "product chooses its way"),
+        (COPY.format("%x") + REGION.format("aten.matmul.default(%i, %i)"), "x", "product chooses its way"),
+        (COPY.format("%x") + REGION.format("aten.sin.default(%i)"), "x", None),
         (COPY.format("%x") + "%r: T = aten.linear.default(%c, %y) return %r", "x", "product chooses its way"),
         (COPY.format("%y") + "%v: T = aten.alias.default(%y) return %v, %c", "y", "the caller gets both"),
         (

@@ -36,7 +36,7 @@ def test_what_is_nearly_a_law_is_none(op: str, form: Form, literal: float, kind:
 def test_numbers_are_told_apart_by_the_sign_of_zero() -> None:
     assert is_number(Lit(0), 0.0) and is_number(Lit(1.0), 1) and is_number(Lit(True), 1)
     assert not is_number(Lit(-0.0), 0.0) and not is_number(Lit(0), -0.0)
-    assert not is_number(Lit("1"), 1.0) and not is_number(Lit(None), 0.0)
+    assert not is_number(Lit(1 + 0j), 1.0) and not is_number(Lit("1"), 1.0) and not is_number(Lit(None), 0.0)
 
 
 ALL = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.float16,

@@ -54,6 +54,16 @@ def test_a_flag_that_is_off_makes_it_harmless(call: str, effect: Effect) -> None
     assert effect_of(node(f"%r: f32[4, 2] = {call}")) is effect
 
 
+@pytest.mark.parametrize(
+    ("power", "effect"),
+    [("3", Effect.NONE), ("0", Effect.NONE), ("-1", Effect.RAISES), ("%s", Effect.RAISES)],
+)
+def test_a_power_raises_where_it_may_be_that_of_an_inverse(power: str, effect: Effect) -> None:
+    power = f"aten.linalg_matrix_power.default(%q, {power})"
+    line = f"%q: f32[4, 4] = aten.mm.default(%x, %x) %r: f32[4, 4] = {power}"
+    assert effect_of(node(line)) is effect
+
+
 def region(op: str, body: str) -> str:
     inner = "graph { %i: f32[4, 2] = argument 0 " + body + " return %i }"
     other = "graph { %j: f32[4, 2] = argument 0 return %j }"

@@ -492,6 +492,27 @@ def test_it_is_said_what_the_caller_could_tell() -> None:
     assert [one.why_not for one in missed] == ["the caller, or a node, can tell how it lies in its memory"]
 
 
+def test_a_result_that_is_given_another_shape_in_place_stays_where_it_lies() -> None:
+    outcome = check_pass(
+        AffineFold(),
+        """
+        graph {
+          %x: f32[512, 64] = argument 0
+          %w: f32[64, 64] = param "w"
+          %c: f32[512, 64] = aten.sin.default(%x)
+          %y: f32[512, 64] = aten.linear.default(%x, %w)
+          %v: f32[1, 512, 64] = aten.view.default(%y, [1, 512, 64])
+          %z: f32[1, 512, 64] = aten.mul.Tensor(%v, 0.5)
+          %o: f32[512, 64] = aten.sin.out(%c, out=%z)
+          %s: f32[] = aten.sum.default(%o)
+          return %s
+        }""",
+    )
+    assert [one.why_not for one in outcome.missed] == [
+        "the caller, or a node, can tell how it lies in its memory"
+    ]
+
+
 APART: dict[str, tuple[nn.Module, nn.Module]] = {
     "no centre": (conv(16, 16, 3, padding=1, stride=2), conv(16, 16, 2, stride=2, padding=0)),
     "other groups": (conv(16, 16, 3, padding=1), conv(16, 16, 1, groups=2)),

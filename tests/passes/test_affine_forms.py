@@ -2,9 +2,11 @@
 
 import pytest
 
+from graphopt.affine.channelwise import channelwise
 from graphopt.affine.finding import AffineForms
 from graphopt.affine.forms import nodes_of
 from graphopt.analysis.stages import stages
+from graphopt.draft import Site
 from graphopt.ir.graph import Graph
 from graphopt.ir.text import parse_graph, print_graph
 from graphopt.pipeline import Outcome, run_passes
@@ -121,6 +123,12 @@ def test_it_leaves(what: str) -> None:
     assert not any(step.pass_name == "affine-fold" for step in outcome.steps)
     if what == "one linear map":
         assert not outcome.missed
+
+
+def test_a_norm_that_writes_its_statistics_does_more_than_scale() -> None:
+    for lines, scales in ((norm(), True), (norm().replace("False", "True"), False)):
+        node = parse_graph(text(lines)).nodes[-1]
+        assert (channelwise(node, node.operands[0], 1, lambda value: True) is not None) is scales
 
 
 @pytest.mark.parametrize("shape", ["512, 64", "512, 1"])
@@ -282,7 +290,9 @@ def test_a_scaled_input_and_the_input_go_into_one_weight() -> None:
     lines = "%a: f32[512, 64] = aten.mul.Tensor(%x, %g)\n"
     lines += "%y: f32[512, 64] = aten.linear.default(%a, %w)\n"
     lines += "%r: f32[512, 64] = aten.add.Tensor(%y, %x)\nreturn %r"
-    assert folded(lines)[0] == ["linear"]
+    ops, outcome = folded(lines)
+    assert ops == ["linear"]
+    assert [step.site for step in outcome.steps] == [Site("affine-fold", "r"), Site("dead-code", "a")]
     _check(text(lines))
 
 
@@ -319,6 +329,11 @@ def test_chains_of_any_length_stand_in_front_in_between_and_beside(count: int) -
 def _preludes(lines: str) -> list[list[str]]:
     graph: Graph = parse_graph(text(lines))
     return [[node.name for node in nodes_of(one.form)] for one in AffineForms(graph).preludes()]
+
+
+def test_what_stands_in_front_may_be_the_second_operand() -> None:
+    lines = "%a: f32[512, 64] = aten.sub.Tensor(%h, %x)\n"
+    assert _preludes(lines + "%r: f32[512, 64] = aten.linear.default(%a, %w)\nreturn %r") == [["a"]]
 
 
 def test_what_stands_in_front_ends_where_something_else_reads_it() -> None:

@@ -48,6 +48,22 @@ def test_a_result_that_the_caller_gets_has_memory_of_its_own() -> None:
     )
 
 
+def test_the_caller_does_not_get_one_memory_as_two_results() -> None:
+    sin = "%y: f32[500, 40, 1] = aten.sin.default(%x)\n"
+    fires(
+        X,
+        sin
+        + """%a: f32[500, 40] = aten.amax.default(%y, [2])
+        %b: f32[500, 40] = aten.amin.default(%y, [2])
+        return %a, %b""",
+        sin
+        + """%a_1: f32[500, 40] = aten.view.default(%y, [500, 40])
+        %b_1: f32[500, 40] = aten.view.default(%y, [500, 40])
+        %b_2: f32[500, 40] = aten.clone.default(%b_1)
+        return %a_1, %b_2""",
+    )
+
+
 def test_an_operand_that_is_written_later_is_copied() -> None:
     body = """{}
         %w: f32[500, 40, 1] = aten.add_.Tensor(%y, 1)
@@ -82,6 +98,8 @@ def test_what_is_no_reduction_of_one_element_stays(shape: str, reduction: str) -
 
 def test_a_size_that_a_call_gives_may_be_another() -> None:
     refuses("%x: f32[500, <s0>] = argument 0", "%a: f32[500] = aten.amax.default(%x, [1])\nreturn %a")
+    refuses("%x: f32[<s0>, 1] = argument 0", "%a: f32[<s0>] = aten.amax.default(%x, [1])\nreturn %a",
+            "is known without it, but sizes are not")  # fmt: skip
 
 
 def test_where_strides_depend_on_the_kernel_reductions_stay() -> None:

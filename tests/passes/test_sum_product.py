@@ -1,6 +1,7 @@
 """Sum-product regions: another order where it is cheaper, whatever the spelling, and none where it is not."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
@@ -9,7 +10,10 @@ import torch
 from torch import Tensor
 
 import graphopt
+from graphopt.authoring import Rewritten, rewritten
+from graphopt.testing import check_pass
 from passes import sum_product
+from passes.sum_product import SumProduct
 from tests.sameness import assert_same
 
 PASSES = ["redundant-view", "identity-operation", "common-subexpression", "sum-product", "dead-code"]
@@ -112,6 +116,39 @@ def test_writes_are_respected(program: Callable[..., Tensor]) -> None:
     args = torch.randn(M), torch.randn(M), torch.randn(V)
     with torch.no_grad():
         assert_same(program, *args, passes=PASSES)
+
+
+def test_what_is_given_another_shape_in_place_is_left() -> None:
+    outcome = check_pass(
+        SumProduct(),
+        """
+        graph {
+          %a: f32[256, 256] = argument 0
+          %x: f32[256] = argument 1
+          %c: f32[512] = argument 2
+          %d: f32[512] = aten.sin.default(%c)
+          %b: f32[256, 256] = aten.mm.default(%a, %a)
+          %y: f32[256] = aten.mv.default(%b, %x)
+          %o: f32[512] = aten.cos.out(%d, out=%y)
+          %s: f32[] = aten.sum.default(%o)
+          return %s
+        }""",
+    )
+    assert [missed.why_not for missed in outcome.missed] == ["the result is written later"]
+
+
+def test_where_one_of_two_results_is_not_proven_the_same_both_are_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def unproven(*args: Any) -> tuple[Rewritten, ...]:
+        first, *others = rewritten(*args)
+        return replace(first, certificate=replace(first.certificate, holds=False)), *others
+
+    monkeypatch.setattr("passes.sum_product.rewritten", unproven)
+    program, shapes, _ = FOUND["both of a product's readers"]
+    report = optimized(program, shapes).report
+    assert "the rewritten form is not the same polynomial" in {missed.why_not for missed in report.missed}
+    assert "sum-product" not in {step.pass_name for step in report.steps}
 
 
 def test_where_gradients_flow_nothing_changes() -> None:

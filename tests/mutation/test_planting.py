@@ -1,0 +1,52 @@
+"""Which miscompiles are planted in a file."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.mutation.planting import mutants
+
+TEXT = """
+def refusal(x, ys, zs):
+    if (
+        x == 1
+        and any(y in zs for y in ys if y)
+    ):
+        return f"like {x}"
+    return None
+"""
+
+
+def planted() -> list[tuple[str, range]]:
+    return [(one.change, one.lines) for one in mutants(Path("file.py"), TEXT)]
+
+
+def test_each_condition_is_flipped_or_left_out_and_each_refusal_is_removed() -> None:
+    condition = "x == 1 and any((y in zs for y in ys if y))"
+    assert {change for change, _ in planted()} == {
+        f"if not ({condition})",
+        f"{condition}  →  any((y in zs for y in ys if y)) and any((y in zs for y in ys if y))",
+        f"{condition}  →  x == 1 and x == 1",
+        "x == 1  →  x != 1",
+        "any((y in zs for y in ys if y))  →  all",
+        "y in zs  →  y not in zs",
+        "in a comprehension, without: if y",
+        "return f'like {x}'  →  return None",
+    }
+
+
+def test_a_mutant_knows_the_lines_that_evaluate_it() -> None:
+    lines = dict(planted())
+    assert lines["x == 1  →  x != 1"] == range(4, 5)
+    assert lines["y in zs  →  y not in zs"] == lines["in a comprehension, without: if y"] == range(5, 6)
+    assert lines["if not (x == 1 and any((y in zs for y in ys if y)))"] == range(4, 6)
+    assert lines["return f'like {x}'  →  return None"] == range(7, 8)
+
+
+def test_each_mutant_does_something_else() -> None:
+    some = (), (0,), (1,), (0, 1)
+    cases = [(x, ys, zs) for x in (1, 2) for ys in some for zs in some]
+    expected = [f"like {x}" if x == 1 and {*ys} & {*zs} - {0} else None for x, ys, zs in cases]
+    for one in mutants(Path("file.py"), TEXT):
+        names: dict[str, Callable[..., str | None]] = {}
+        exec(one.code, names)
+        assert [names["refusal"](*case) for case in cases] != expected, one.change
