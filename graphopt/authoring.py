@@ -7,6 +7,7 @@ from graphopt.affine.finding import AffineForms, Fold
 from graphopt.affine.forms import Applied, nodes_of, widest
 from graphopt.affine.maps import LinearMap
 from graphopt.algebra.emission import NotEmitted
+from graphopt.algebra.narrowing import Narrowing
 from graphopt.algebra.polynomial import NoPolynomial
 from graphopt.algebra.regions import Region, Regions, wide_regions
 from graphopt.algebra.rewriting import Rewritten, evaluation, rewritten, seconds_of
@@ -65,6 +66,7 @@ __all__ = [
     "Mapping",
     "Match",
     "Memory",
+    "Narrowing",
     "NoPolynomial",
     "Node",
     "NotEmitted",

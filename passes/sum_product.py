@@ -1,12 +1,14 @@
 """Sum-product regions: products and sums of tensors, evaluated in the cheapest way that is found."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from graphopt.authoring import (
     Claim,
     Dependence,
     Draft,
+    Effect,
+    Narrowing,
     NoPolynomial,
     NotEmitted,
     Region,
@@ -14,6 +16,7 @@ from graphopt.authoring import (
     Rewritten,
     Substitution,
     Value,
+    effect_of,
     evaluation,
     rewritten,
     seconds_of,
@@ -62,16 +65,28 @@ class SumProduct:
                 inside = sum(gain for members, gain in gains if members <= names)
                 wide.append(_better(region, draft, fixed, inside))
         done: set[str] = set()
-        for better in (*filter(None, wide), *narrow):
-            names = frozenset(node.name for node in better.region.nodes)
+        for better in (*_in_parts(draft, fixed), *filter(None, wide), *narrow):
+            names = better.names
             if done & names:
                 continue
-            refusal = _against(better, substitution)
+            refusal = _against(better, substitution, draft)
             if refusal is None:
                 _rewrite(better, draft)
                 done |= names
             else:
                 draft.miss(better.region.roots[-1][0], refusal)
+
+
+def _in_parts(draft: Draft, fixed: Callable[[Value], bool]) -> Iterator["_Better"]:
+    """Better ways for what is read in part only: from as far in front as pays."""
+    done: set[str] = set()
+    for deepest in (None, 1):
+        for region in Narrowing(draft.graph, fixed, deepest):
+            names = {node.name for node in region.nodes}
+            better = None if done & names else _better(region, draft, fixed, 0.0)
+            if better is not None:
+                done |= names
+                yield better
 
 
 @dataclass(frozen=True)
@@ -82,6 +97,11 @@ class _Better:
     made: tuple[Rewritten, ...]
     before: float
     after: float
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Of all nodes that are replaced."""
+        return frozenset(node.name for node in (*self.region.nodes, *(one.root for one in self.made)))
 
     @property
     def gain(self) -> float:
@@ -108,6 +128,7 @@ def _better(region: Region, draft: Draft, fixed: Callable[[Value], bool], least:
         draft.miss(last, "no operators are known that say it otherwise")
         return None
     after = seconds_of([node for one in made for node in one.nodes], draft, fixed)
+    after -= seconds_of([one.root for one in made if one.is_again], draft, fixed)
     if after > most:
         return None
     if not all(one.certificate.holds for one in made):
@@ -123,20 +144,37 @@ def _rewrite(better: _Better, draft: Draft) -> None:
     for one in better.made:
         evidence = f"the same polynomial, but for a chance below {one.certificate.bound:.1g}"
         absorbed = inner if one is better.made[-1] else ()
-        draft.replace(one.root, (one.value,), why, added=one.nodes, absorbed=absorbed, evidence=evidence)
+        again = (one.root,) if one.is_again else ()
+        values = (one.value,)
+        draft.replace(
+            one.root, values, why, added=one.nodes, absorbed=absorbed, redone=again, evidence=evidence
+        )
 
 
-def _against(better: _Better, substitution: Substitution) -> str | None:
+def _against(better: _Better, substitution: Substitution, draft: Draft) -> str | None:
     """Why a region stays as it is; None where it need not."""
     memory, region = substitution.memory, better.region
     last = region.roots[-1][0]
     if any(substitution.changed(node, last) for node in region.nodes):
         return "an operand may be written in between"
-    for root, _ in region.roots:
+    if any(effect_of(node) is Effect.RAISES for node in region.nodes) and _is_between(region, draft):
+        return "what is done in between would not be done before it raises"
+    for root in [*(root for root, _ in region.roots), *(one.root for one in better.made)]:
         value = root.results[0]
+        if (denied := draft.denial(root)) is not None:
+            return denied
         reason = substitution.against_gradients(root, root.results)
         if reason is not None:
             return reason
         if memory.storage_written(value) or value.name in memory.reshaped:
             return "the result is written later"
     return None
+
+
+def _is_between(region: Region, draft: Draft) -> bool:
+    """Whether anything happens between a region's first node and its last root, but values being made."""
+    names = {node.name for node in region.nodes}
+    order = draft.graph.nodes
+    places = [place for place, node in enumerate(order) if node.name in names]
+    others = (node for node in order[places[0] : places[-1]] if node.name not in names)
+    return any(effect_of(node) is not Effect.NONE for node in others)

@@ -8,6 +8,7 @@ were there.
 
 import math
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,6 +49,12 @@ def certificate(p: Polynomial, q: Polynomial, *, seed: int = 1) -> Certificate:
         if not np.array_equal(numbers_of(mine, order, field), numbers_of(theirs, order, field)):
             return Certificate(False, bound)
     return Certificate(True, bound)
+
+
+def all_of(certificates: Iterable[Certificate]) -> Certificate:
+    """That all of several hold."""
+    found = [*certificates]
+    return Certificate(all(one.holds for one in found), sum(one.bound for one in found))
 
 
 def numbers_of(p: Polynomial, order: list[Index], field: Field) -> Numbers:

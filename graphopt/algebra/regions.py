@@ -9,19 +9,22 @@ from graphopt.algebra.joining import joined
 from graphopt.algebra.operators import Known
 from graphopt.algebra.polynomial import NoPolynomial, Polynomial, leaf
 from graphopt.algebra.reading import read
+from graphopt.algebra.stages import Stage
 from graphopt.analysis.memory import Memory
 from graphopt.analysis.partition import Partition
 from graphopt.ir.graph import Graph, Node, Value
+from graphopt.ir.operands import tensor_of
 from graphopt.ir.types import TensorType
 
 
 @dataclass(frozen=True)
 class Region:
     """Nodes in order, and the polynomials of those whose results are needed outside: `roots`, over what
-    comes from outside and over one another's results."""
+    comes from outside, one another's results and `stages`, each of which may read those before it."""
 
     nodes: tuple[Node, ...]
     roots: tuple[tuple[Node, Polynomial], ...]
+    stages: tuple[Stage, ...] = ()
 
 
 MOST_READERS, MOST_TERMS, MOST_FACTORS = 4, 2, 4
@@ -37,11 +40,7 @@ class Regions:
         self._graph = graph
         self._wide = wide
         memory = graph.analysis(Memory)
-        readable = {
-            node.name
-            for node in graph.nodes
-            if self._read(node, self._as_it_is) is not None and not memory.is_part(node)
-        }
+        readable = {node.name for node in graph.nodes if self._is_readable(node) and not memory.is_part(node)}
         opaque: frozenset[str] = frozenset()
         while left := self._visited(readable, opaque):
             opaque |= left
@@ -80,6 +79,23 @@ class Regions:
             if roots and (len(nodes) > 1 or any(len(t.factors) > 2 for _, p in roots for t in p.terms)):
                 yield Region(tuple(nodes), tuple(roots))
 
+    def is_inside(self, node: Node) -> bool:
+        """Whether nothing needs a node's result but one other that is read through it."""
+        name = node.results[0].name if len(node.results) == 1 else ""
+        return name in self._found and name not in self._needed
+
+    def polynomial(self, node: Node) -> Polynomial | None:
+        """What a node computes that is not inside; None where it is no polynomial."""
+        return self._found.get(node.results[0].name)
+
+    def inside(self, node: Node) -> Iterator[Node]:
+        """The nodes that a node is read through."""
+        for value in {v.name: v for v in self._parts.get(node.results[0].name, ())}.values():
+            made = self._graph.producer.get(value.name)
+            if made is not None and self.is_inside(made):
+                yield from self.inside(made)
+                yield made
+
     def _visit(self, node: Node) -> None:
         """Reads a node; what it cannot see through is needed as it is."""
         found = self._read(node, self._through)
@@ -89,6 +105,10 @@ class Regions:
         assert found is not None
         self._found[node.results[0].name] = found
         self._parts[node.results[0].name] = node.operands
+
+    def _is_readable(self, node: Node) -> bool:
+        kinds = [tensor_of(value) for value in node.results]
+        return None not in kinds and self._read(node, self._as_it_is) is not None
 
     @staticmethod
     def _read(node: Node, known: Known) -> Polynomial | None:
