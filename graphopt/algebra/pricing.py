@@ -13,8 +13,8 @@ from graphopt.profile import Profile
 
 Chosen: TypeAlias = tuple[Choice | None, Iterable[Index]]
 LONGEST_DOT, LONGEST_COLUMN = 4096, 2048
-"""Elements of the longest running sums, in registers and in memory; longer ones are taken in parts, where none
-was as long before."""
+"""Elements of the longest running sums, in registers and in memory; longer ones are taken in parts. In
+registers, as long ones as there were before are taken as well."""
 
 
 class Prices:
