@@ -364,8 +364,9 @@ class Emission:
         return self._op("aten.sum.dim_IntList", self._op("aten.bmm.default", vectors, blocks), [0, 1])
 
     def _dot(self, a: Value, b: Value) -> Value:
-        """A long sum pairwise: a running one loses more digits the longer it is."""
-        if shape_of(a)[0] <= self._longest_dot:
+        """A long sum pairwise: a running one loses more digits the longer it is, most over gaps."""
+        longest = self._longest_dot if type_of(a).is_contiguous and type_of(b).is_contiguous else LONGEST_DOT
+        if shape_of(a)[0] <= longest:
             return self._op("aten.dot.default", a, b)
         return self._op("aten.sum.default", self._op("aten.mul.Tensor", a, b))
 
