@@ -7,6 +7,8 @@ from graphopt.affine.finding import AffineForms, Fold
 from graphopt.affine.forms import Applied, nodes_of, widest
 from graphopt.affine.maps import LinearMap
 from graphopt.algebra.blocks import Block, Change, Spelled, change, spelled
+from graphopt.algebra.layout import AS_WRITTEN, Loose, laid_freely
+from graphopt.algebra.narrowing import Narrowing
 from graphopt.algebra.polynomial import NoPolynomial
 from graphopt.algebra.regions import Region, Regions, wide_regions
 from graphopt.algebra.rewriting import Rewritten, evaluation, rewritten, seconds_of
@@ -49,6 +51,7 @@ class Pass(Protocol):
 
 
 __all__ = [
+    "AS_WRITTEN",
     "AffineForms",
     "Alias",
     "Applied",
@@ -69,9 +72,11 @@ __all__ = [
     "Lawful",
     "LinearMap",
     "Lit",
+    "Loose",
     "Mapping",
     "Match",
     "Memory",
+    "Narrowing",
     "NoPolynomial",
     "Node",
     "NotEmitted",
@@ -101,6 +106,7 @@ __all__ = [
     "is_number",
     "key_of",
     "kind_of",
+    "laid_freely",
     "laws_of",
     "lookup",
     "nodes_of",

@@ -1,14 +1,19 @@
 """Sum-product regions: products and sums of tensors, evaluated in the cheapest way that is found."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from graphopt.authoring import (
+    AS_WRITTEN,
     Block,
     Change,
     Claim,
     Dependence,
     Draft,
+    Effect,
+    Loose,
+    Narrowing,
     NoPolynomial,
     NotEmitted,
     Region,
@@ -18,7 +23,9 @@ from graphopt.authoring import (
     Substitution,
     Value,
     change,
+    effect_of,
     evaluation,
+    laid_freely,
     rewritten,
     seconds_of,
     spelled,
@@ -79,7 +86,7 @@ class SumProduct:
         given = draft.substitution()
         there = given if beside is draft else beside.substitution()
         done: set[str] = set()
-        for better in (*filter(None, wide), *narrow):
+        for better in (*_in_parts(whole, fixed), *filter(None, wide), *narrow):
             if done & better.names:
                 continue
             refusal = _against(better, whole, given, there)
@@ -88,6 +95,18 @@ class SumProduct:
                 done |= better.names
             else:
                 draft.miss(better.change.places[-1].node, refusal)
+
+
+def _in_parts(whole: Spelled, fixed: Callable[[Value], bool]) -> Iterator["_Better"]:
+    """Better ways for what is read in part only: from as far in front as pays."""
+    done: set[str] = set()
+    for deepest in (None, 1):
+        for block in whole.blocks(Narrowing(whole.draft.graph, fixed, deepest)):
+            is_done = any(node.name in done for node in block.nodes)
+            better = None if is_done else _better(block, whole, fixed, 0.0)
+            if better is not None:
+                done |= better.names
+                yield better
 
 
 @dataclass(frozen=True)
@@ -106,7 +125,7 @@ class _Better:
 
     @property
     def names(self) -> frozenset[str]:
-        return frozenset(node.name for node in self.block.nodes)
+        return frozenset(node.name for node in (*self.block.nodes, *self.change.again))
 
 
 def _never(value: Value) -> bool:
@@ -123,6 +142,7 @@ def _better(block: Block, whole: Spelled, fixed: Callable[[Value], bool], least:
         return None
     before = seconds_of(found.removed, whole.draft, fixed)
     after = seconds_of([node for place in found.places for node in place.added], whole.draft, fixed)
+    after -= seconds_of(found.again, whole.draft, fixed)
     if after > _most(before, least):
         return None
     return _Better(block, tuple(made), found, before, after)
@@ -142,7 +162,7 @@ def _evaluated(
     if before < LEAST:
         return ()
     most = max(WORTH, EVEN) * before if block.sites else _most(before, least)
-    found = evaluation(region, draft, fixed)
+    found = evaluation(region, draft, fixed, _free(region, block, whole))
     if found.seconds > most:
         return ()
     last = whole.standing(region.roots[-1][0])
@@ -151,12 +171,19 @@ def _evaluated(
     except (NotEmitted, NoPolynomial):
         whole.given.miss(last, "no operators are known that say it otherwise")
         return ()
-    if seconds_of([node for one in made for node in one.nodes], draft, fixed) > most:
+    again = seconds_of([one.root for one in made if one.is_again], draft, fixed)
+    if seconds_of([node for one in made for node in one.nodes], draft, fixed) - again > most:
         return ()
     if not all(one.certificate.holds for one in made):
         whole.given.miss(last, "the rewritten form is not the same polynomial")
         return ()
     return made
+
+
+def _free(region: Region, block: Block, whole: Spelled) -> Loose:
+    """The roots that may lie otherwise, where what reads them stands in the given graph."""
+    found = AS_WRITTEN if block.sites else laid_freely(region, whole.draft)
+    return AS_WRITTEN if any(map(whole.site_of, found.readers)) else found
 
 
 def _rewrite(better: _Better, draft: Draft) -> None:
@@ -168,18 +195,33 @@ def _rewrite(better: _Better, draft: Draft) -> None:
         evidence = f"{evidence}, with {', '.join(names)} spelled out"
     for place in better.change.places:
         absorbed = better.change.absorbed if place is better.change.places[-1] else ()
-        draft.replace(place.node, place.values, why, added=place.added, absorbed=absorbed, evidence=evidence)
+        again = (place.node,) if place.node in better.change.again else ()
+        new: dict[str, Any] = {"added": place.added, "absorbed": absorbed, "redone": again}
+        draft.replace(place.node, place.values, why, evidence=evidence, **new)
 
 
 def _against(better: _Better, whole: Spelled, given: Substitution, beside: Substitution) -> str | None:
     """Why a block stays as it is; None where it need not. Either all of its places are taken, or none."""
     if any(beside.changed(node, better.change.last) for node in better.block.nodes):
         return "an operand may be written in between"
-    for place in better.change.places:
-        reason = given.against_gradients(place.node, place.node.results) or whole.given.denial(place.node)
+    if any(effect_of(node) is Effect.RAISES for node in better.block.nodes) and _is_between(better, whole):
+        return "what is done in between would not be done before it raises"
+    regions = () if better.block.sites else better.block.regions  # with sites, each root has a place
+    roots = (root for region in regions for root, _ in region.roots)
+    for node in {node.name: node for node in (*roots, *(p.node for p in better.change.places))}.values():
+        reason = given.against_gradients(node, node.results) or whole.given.denial(node)
         if reason is not None:
             return reason
-        for value in place.node.results:
+        for value in node.results:
             if given.memory.storage_written(value) or value.name in given.memory.reshaped:
                 return "the result is written later"
     return None
+
+
+def _is_between(better: _Better, whole: Spelled) -> bool:
+    """Whether anything happens between a block's first node and its last place, but values being made."""
+    names = {node.name for node in better.block.nodes}
+    order = whole.draft.graph.nodes
+    places = [place for place, node in enumerate(order) if node.name in names | {better.change.last.name}]
+    others = (node for node in order[places[0] : places[-1]] if node.name not in names)
+    return any(effect_of(node) is not Effect.NONE for node in others)

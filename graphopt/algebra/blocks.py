@@ -117,6 +117,8 @@ class Change:
     """The nodes that need not run any more, in order: all of these, and what only dead code reads."""
     last: Node
     """The node of the spelled graph where the last of all this comes to stand."""
+    again: tuple[Node, ...] = ()
+    """The nodes that have places, and are run again there, of what lies otherwise in memory."""
 
 
 def spelled(draft: Draft) -> Spelled:
@@ -170,7 +172,8 @@ class _Change:
     def found(self) -> Change:
         """Goes through the block's nodes in order; what is made waits for the next place."""
         graph = self._spelled.draft.graph
-        members = {node.name for node in self._block.nodes}
+        again = [one.root for one in self._made.values() if one.is_again]
+        members = {node.name for node in (*self._block.nodes, *again)}
         places, waiting, last = list[Place](), list[Node](), self._block.nodes[-1]
         gone = [node for node in self._gone.values() if self._spelled.site_of(node) is None]
         gone += [site.node for site in self._block.sites]
@@ -192,7 +195,7 @@ class _Change:
         places = _needed(places)
         order = {node.name: i for i, node in enumerate(self._spelled.given.graph.nodes)}
         removed = tuple(sorted(gone, key=lambda node: order[node.name]))
-        return Change(tuple(places), self._absorbed(removed, places), removed, last)
+        return Change(tuple(places), self._absorbed(removed, places), removed, last, tuple(again))
 
     def _is_read(self, site: Site, graph: Graph) -> bool:
         """Whether something that stands reads a result."""

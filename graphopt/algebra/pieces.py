@@ -7,6 +7,7 @@ from fractions import Fraction
 from functools import cached_property
 from typing import TypeAlias
 
+from graphopt.algebra.choices import Choice
 from graphopt.algebra.fingerprint import Field, Numbers, canonical, contraction, in_field, total
 from graphopt.algebra.polynomial import Access, Dims, Factor, Index, along
 
@@ -73,6 +74,15 @@ class Piece:
         for index in self.indices:
             count *= index.size
         return count
+
+    @property
+    def choice(self) -> Choice | None:
+        """The choice that it is, which only what it multiplies is made of; None for all others."""
+        match self.how:
+            case Read(Choice() as factor):
+                return factor
+            case _:
+                return None
 
     @property
     def operands(self) -> "tuple[Piece, ...]":

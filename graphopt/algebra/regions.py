@@ -11,10 +11,12 @@ from graphopt.algebra.norms import is_norm, square_of, with_squares
 from graphopt.algebra.operators import Known
 from graphopt.algebra.polynomial import MAX_TERMS, Factor, NoPolynomial, Polynomial, Term, leaf
 from graphopt.algebra.reading import read_all
+from graphopt.algebra.stages import Stage
 from graphopt.analysis.memory import Memory
 from graphopt.analysis.partition import Partition
 from graphopt.analysis.seconds import is_narrow
 from graphopt.ir.graph import Graph, Node, Value
+from graphopt.ir.operands import tensor_of
 from graphopt.ir.ops import Alias, lookup
 from graphopt.ir.types import TensorType
 
@@ -22,12 +24,14 @@ from graphopt.ir.types import TensorType
 @dataclass(frozen=True)
 class Region:
     """Nodes in order, and the polynomials of those whose results are needed outside: `roots`, over what
-    comes from outside and over one another's results. Of a norm, it is that of its square."""
+    comes from outside, one another's results and `stages`, each of which may read those before it. Of a
+    norm, it is that of its square."""
 
     nodes: tuple[Node, ...]
     roots: tuple[tuple[Node, Polynomial], ...]
     shown: tuple[Node, ...] = ()
     """What only shows parts of what is there, to these nodes alone."""
+    stages: tuple[Stage, ...] = ()
 
 
 MOST_READERS, MOST_TERMS, MOST_FACTORS = 4, 2, 4
@@ -37,18 +41,14 @@ MOST_READERS, MOST_TERMS, MOST_FACTORS = 4, 2, 4
 class Regions:
     """The regions of one graph, bounded by what several nodes read."""
 
-    def __init__(self, graph: Graph, *, wide: bool = False) -> None:
+    def __init__(self, graph: Graph, *, wide: bool = False, plain: bool = False) -> None:
         """`wide`: seen through small values that several nodes read: then each may be computed otherwise for
-        each, or not at all."""
+        each, or not at all. `plain`: nodes with one result alone, and neither norms nor blocks."""
         self._graph = graph
-        self._wide = wide
+        self._wide, self._plain = wide, plain
         memory = graph.analysis(Memory)
         self._squares: dict[str, Polynomial] = {}
-        readable = {
-            node.name
-            for node in graph.nodes
-            if (is_norm(node) or self._read(node, self._as_it_is) is not None) and not memory.is_part(node)
-        }
+        readable = {node.name for node in graph.nodes if self._is_readable(node) and not memory.is_part(node)}
         opaque: frozenset[str] = frozenset()
         self._bounded: frozenset[str] = frozenset()
         while True:
@@ -65,6 +65,7 @@ class Regions:
         many terms, of what is needed and has."""
         self._found: dict[str, Polynomial] = {}
         self._nodes: list[Node] = []
+        self._through_to = set[str]()
         self._squares = {}
         self._shown: set[str] = set()
         self._needed = set(self._graph.returned)
@@ -78,7 +79,7 @@ class Regions:
         made = {value.name: node for node in self._nodes for value in node.results}
         left = set[str]()
         for name in self._needed & made.keys():
-            if not is_whole_in_blocks(self._found[name]):
+            if self._plain or not is_whole_in_blocks(self._found[name]):
                 left.update(made[value].name for value in equalities(self._found[name]))
             several = made[name].many and not self._is_shown(made[name])
             # The root of a sum of which terms cancel is far off, or of less than zero.
@@ -134,6 +135,29 @@ class Regions:
                 left += view.operands
         return tuple(found)
 
+    def is_shown(self, value: Value) -> bool:
+        """Whether a value only shows parts of what is there, and is read through by all."""
+        return value.name in self._shown
+
+    def is_inside(self, node: Node) -> bool:
+        """Whether nothing needs a node's result but what is read through it."""
+        name = node.results[0].name if len(node.results) == 1 else ""
+        return name in self._found and name not in self._needed
+
+    def polynomial(self, node: Node) -> Polynomial | None:
+        """What a node computes that is not inside; None where it is no polynomial."""
+        return self._found.get(node.results[0].name)
+
+    def inside(self, node: Node) -> Iterator[Node]:
+        """The nodes that a node is read through."""
+        if node.name not in self._through_to:
+            return
+        for value in {v.name: v for v in node.operands}.values():
+            made = self._graph.producer.get(value.name)
+            if made is not None and (self.is_inside(made) or self.is_shown(value)):
+                yield from self.inside(made)
+                yield made
+
     def _visit(self, node: Node) -> None:
         """Reads a node; what it cannot see through is needed as it is."""
         if is_norm(node):
@@ -143,6 +167,8 @@ class Regions:
         if found is None or (node.name in self._bounded and any(map(_is_large, found))):
             found = self._read(node, self._as_it_is)
             self._needed.update(value.name for value in node.operands)
+        else:
+            self._through_to.add(node.name)
         assert found is not None
         shows = lookup(node.op).alias is Alias.VIEW and all(map(self._stays, node.operands))
         self._nodes.append(node)
@@ -152,6 +178,14 @@ class Regions:
             self._needed |= leaves & self._squares.keys()
             if shows and _is_part(p):
                 self._shown.add(value.name)
+
+    def _is_readable(self, node: Node) -> bool:
+        if self._plain and len(node.results) != 1:
+            return False
+        if is_norm(node):
+            return not self._plain
+        kinds = map(tensor_of, node.results)
+        return None not in kinds and self._read(node, self._as_it_is) is not None
 
     def _stays(self, value: Value) -> bool:
         """Whether a value is there whatever becomes of the regions."""
@@ -222,6 +256,11 @@ def _is_small(p: Polynomial) -> bool:
 
 def _is_large(p: Polynomial) -> bool:
     return len(p.terms) > MAX_TERMS
+
+
+def plain_regions(graph: Graph) -> Regions:
+    """The regions of nodes with one result alone, without norms and blocks."""
+    return Regions(graph, plain=True)
 
 
 def wide_regions(graph: Graph) -> Regions:
