@@ -165,7 +165,9 @@ class _Change:
         self._block, self._spelled = block, spelled
         self._made = {one.root.name: one for one in made}
         self._values = {one.root.results[0].name: one.value for one in made}
-        regions = [r for r in block.regions if any(root.name in self._made for root, _ in r.roots)]
+        # Of roots that lie otherwise, only readers are made.
+        alone = not block.sites
+        regions = [r for r in block.regions if alone or any(root.name in self._made for root, _ in r.roots)]
         self._gone = {node.name: node for region in regions for node in region.nodes}
         self._last = {site.made[-1].name: site for site in block.sites if site.made}
 

@@ -221,6 +221,10 @@ class Narrowing:
             if not isinstance(factor, Choice) and self.is_narrow(factor.leaf):
                 pattern = asked_of(self._functions.get(factor.leaf.name), factor, term)
                 gone.update(one for one in pattern.accesses if isinstance(one, Choice))
+                if self._regions.is_shown(factor.leaf):
+                    (part,) = put(self._polynomials[factor.leaf.name], pattern).terms
+                    factors += self._staged_term(part, stages).factors
+                    continue
                 factor = self._stage(factor.leaf, pattern, stages).read(pattern, factor)
             factors.append(factor)
         return Term(term.coefficient, tuple(one for one in factors if one not in gone))
