@@ -88,8 +88,9 @@ def _kind(arg: Arg) -> TensorType | None:
 
 
 def _shape(arg: Arg) -> tuple[int, ...]:
+    """Its sizes; none of what is no static tensor."""
     kind = _kind(arg)
-    return () if kind is None else tuple(map(int, kind.shape))
+    return tuple(map(int, kind.shape)) if kind is not None and kind.is_static else ()
 
 
 def _is_dense(arg: Arg, turned: bool = True) -> bool:

@@ -117,6 +117,27 @@ def test_what_the_library_has_no_faster_kernel_for_stays(inputs: str, made: str)
     refuses(inputs, f"%y: {made} = aten.linear.default(%x, %w, %b)\nreturn %y")
 
 
+class _Products(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.pixels = torch.nn.Linear(64, 64), torch.nn.Conv2d(64, 64, 1)
+
+    def forward(self, x: torch.Tensor, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return self.linear(x), x @ x.t(), torch.addmm(self.linear.bias, x, x[:64]), self.pixels(image)
+
+
+def test_what_has_symbolic_sizes_stays() -> None:
+    size = torch.export.Dim.DYNAMIC
+    with torch.no_grad():
+        found = graphopt.optimize(
+            _Products().eval(),
+            (torch.randn(512, 64), torch.randn(1, 64, 64, 64)),
+            dynamic_shapes=({0: size}, {2: size}),
+            measure=False,
+        )
+    assert found.report.equivalent and not any(node.op == ONEDNN_LINEAR for node in found.graph.nodes)
+
+
 def test_where_gradients_are_wanted_torch_computes() -> None:
     refuses(f"{X};{W};{B}", LINEAR, gradients=True)
 
