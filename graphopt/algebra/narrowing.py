@@ -250,5 +250,5 @@ class Narrowing:
 
 
 def _is_inside(access: Access, size: int) -> bool:
-    """Whether it only goes forwards, and nowhere out of a dimension of a size."""
-    return access.start >= 0 and access.highest < size and all(step > 0 for _, step in access.steps)
+    """Whether it is nowhere out of a dimension of a size."""
+    return access.lowest >= 0 and access.highest < size
