@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from graphopt.authoring import (
     AS_WRITTEN,
@@ -49,9 +48,10 @@ class SumProduct:
        polynomial of what comes from outside, however it is spelled.
     2. Orders of multiplication, sums taken out of products and back, and what occurs twice are searched
        for the evaluation that takes the least time.
-    3. Where it may pay, operators are spelled out as others: attention as two products around a softmax.
+    3. What is read in part is computed there only: through functions of elements or rows, and gathers.
+    4. Where it may pay, operators are spelled out as others: attention as two products around a softmax.
        Then what becomes of all regions that they have a part in is taken together, or nothing of it.
-    4. The new nodes are read back, and must be the same polynomial at random points of a finite field.
+    5. The new nodes are read back, and must be the same polynomial at random points of a finite field.
 
     *Refuses*: what is written in between, or handed out as a part of larger memory; where gradients are
     wanted, values that one may flow through; what gains less than it may cost.
@@ -195,9 +195,15 @@ def _rewrite(better: _Better, draft: Draft) -> None:
         evidence = f"{evidence}, with {', '.join(names)} spelled out"
     for place in better.change.places:
         absorbed = better.change.absorbed if place is better.change.places[-1] else ()
-        again = (place.node,) if place.node in better.change.again else ()
-        new: dict[str, Any] = {"added": place.added, "absorbed": absorbed, "redone": again}
-        draft.replace(place.node, place.values, why, evidence=evidence, **new)
+        draft.replace(
+            place.node,
+            place.values,
+            why,
+            added=place.added,
+            absorbed=absorbed,
+            redone=[node for node in better.change.again if node is place.node],
+            evidence=evidence,
+        )
 
 
 def _against(better: _Better, whole: Spelled, given: Substitution, beside: Substitution) -> str | None:
