@@ -8,6 +8,8 @@ from graphopt.affine.forms import Applied, nodes_of, widest
 from graphopt.affine.maps import LinearMap
 from graphopt.algebra.blocks import Block, Change, Spelled, change, spelled
 from graphopt.algebra.forms import Readings
+from graphopt.algebra.layout import AS_WRITTEN, Loose, laid_freely
+from graphopt.algebra.narrowing import Narrowing
 from graphopt.algebra.polynomial import NoPolynomial
 from graphopt.algebra.regions import Region, Regions
 from graphopt.algebra.rewriting import Evaluation, Rewritten, Work, evaluation, rewritten, seconds_of
@@ -51,6 +53,7 @@ class Pass(Protocol):
 
 
 __all__ = [
+    "AS_WRITTEN",
     "AffineForms",
     "Alias",
     "Applied",
@@ -72,9 +75,11 @@ __all__ = [
     "Lawful",
     "LinearMap",
     "Lit",
+    "Loose",
     "Mapping",
     "Match",
     "Memory",
+    "Narrowing",
     "NoPolynomial",
     "Node",
     "NotEmitted",
@@ -106,6 +111,7 @@ __all__ = [
     "is_number",
     "key_of",
     "kind_of",
+    "laid_freely",
     "laws_of",
     "lookup",
     "nodes_of",

@@ -1,15 +1,19 @@
 """Sum-product regions: products and sums of tensors, evaluated in the cheapest way that is found."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from graphopt.authoring import (
+    AS_WRITTEN,
     Block,
     Change,
     Claim,
     Dependence,
     Draft,
+    Effect,
     Evaluation,
+    Loose,
+    Narrowing,
     Node,
     NoPolynomial,
     NotEmitted,
@@ -23,7 +27,9 @@ from graphopt.authoring import (
     Work,
     change,
     differentiable,
+    effect_of,
     evaluation,
+    laid_freely,
     peak_bytes,
     rewritten,
     seconds_of,
@@ -52,9 +58,10 @@ class SumProduct:
        polynomial of what comes from outside, however it is spelled.
     2. Orders of multiplication, sums taken out of products and back, and what occurs twice are searched
        for the evaluation that takes the least time.
-    3. Where it may pay, operators are spelled out as others: attention as two products around a softmax.
+    3. What is read in part is computed there only: through functions of elements or rows, and gathers.
+    4. Where it may pay, operators are spelled out as others: attention as two products around a softmax.
        Then what becomes of all regions that they have a part in is taken together, or nothing of it.
-    4. The new nodes are read back, and must be the same polynomial at random points of a finite field.
+    5. The new nodes are read back, and must be the same polynomial at random points of a finite field.
 
     *Refuses*: what is written in between, or handed out as a part of larger memory; where gradients are
     wanted, values that one may flow through; what gains less than it may cost; what holds more memory at
@@ -76,7 +83,8 @@ class SumProduct:
         dependence = beside.analysis(Dependence)
         fixed = _never if draft.gradients else dependence.is_fixed
         left = beside.analysis(differentiable) if draft.gradients else frozenset[str]()
-        regions = Regions(beside.graph, draft.costs.known.setdefault(Readings, Readings()), left)
+        readings = draft.costs.known.setdefault(Readings, Readings())
+        regions = Regions(beside.graph, readings, left)
         work = Work(beside.graph)
         blocks = [*whole.blocks(regions)]
         narrow = [*filter(None, (_better(block, whole, fixed, work) for block in blocks))]
@@ -93,7 +101,7 @@ class SumProduct:
         given = draft.substitution()
         there = given if beside is draft else beside.substitution()
         done: set[str] = set()
-        for better in (*filter(None, wide), *narrow):
+        for better in (*_in_parts(whole, readings, fixed), *filter(None, wide), *narrow):
             if done & better.names:
                 continue
             refusal = _against(better, whole, given, there) or _too_large(better, whole, fixed)
@@ -102,6 +110,19 @@ class SumProduct:
                 done |= better.names
             else:
                 draft.miss(better.change.places[-1].node, refusal)
+
+
+def _in_parts(whole: Spelled, readings: Readings, fixed: Callable[[Value], bool]) -> Iterator["_Better"]:
+    """Better ways for what is read in part only: from as far in front as pays."""
+    graph = whole.draft.graph
+    plain, work, done = Regions(graph, readings, plain=True), Work(graph), set[str]()
+    for deepest in (None, 1):
+        for block in whole.blocks(Narrowing(graph, plain, fixed, deepest)):
+            is_done = any(node.name in done for node in block.nodes)
+            better = None if is_done else _better(block, whole, fixed, work)
+            if better is not None:
+                done |= better.names
+                yield better
 
 
 @dataclass(frozen=True)
@@ -120,12 +141,12 @@ class _Better:
 
     @property
     def names(self) -> frozenset[str]:
-        return frozenset(node.name for node in self.block.nodes)
+        return frozenset(node.name for node in (*self.block.nodes, *self.change.again))
 
     def gone(self, whole: Spelled) -> list[Node]:
-        """The nodes that need not run any more, in order, and what only shows them something."""
+        """The nodes that need not run any more as they do, in order, and what only shows them something."""
         shown = {node.name for region in self.block.regions for node in region.shown}
-        shown |= {node.name for node in self.change.removed}
+        shown |= {node.name for node in (*self.change.removed, *self.change.again)}
         return [node for node in whole.given.graph.nodes if node.name in shown]
 
     @property
@@ -151,9 +172,13 @@ def _better(
         return None
     before = seconds_of(found.removed, whole.draft, fixed)
     after = seconds_of([node for place in found.places for node in place.added], whole.draft, fixed)
+    after -= seconds_of(found.again, whole.draft, fixed)
     better = _Better(block, made, found, before, after)
-    if whole.draft.costs.race is not None and before / TIE < after <= TIE * before:
-        place = tuple(one.place for one, _ in ways), tuple(node.op for node in found.removed)
+    close = before / TIE < after <= TIE * before
+    # What is run again is in no form.
+    if whole.draft.costs.race is not None and close and not found.again:
+        places = [one.place for one, _ in ways]
+        place = None if None in places else (tuple(places), tuple(node.op for node in found.removed))
         better = _timed(better, place, whole, fixed)
     return better if better.after <= _most(before, least) else None
 
@@ -163,8 +188,10 @@ def _most(before: float, least: float) -> float:
 
 
 def _timed(better: _Better, place: object, whole: Spelled, fixed: Callable[[Value], bool]) -> _Better:
-    """With the seconds after as timing says, once for all blocks that are alike: or else as priced."""
-    race, known = whole.draft.costs.race, whole.draft.costs.known
+    """With the seconds after as timing says, once for all blocks that are alike, which have one `place`: or
+    else as priced."""
+    race = whole.draft.costs.race
+    known = {} if place is None else whole.draft.costs.known
     place = "raced", place
     if race is not None and place not in known:
         known[place] = race(_run(better.gone(whole), fixed), _run(better.added, fixed))
@@ -189,8 +216,9 @@ def _evaluated(
     most = max(WORTH, EVEN) * before if block.sites else _most(before, least)
     if draft.costs.race is not None and not block.sites:
         most = TIE * before
-    found = evaluation(region, draft, fixed, work)
-    if max(found.seconds, draft.costs.known.get(found.place, 0.0)) > most:
+    found = evaluation(region, draft, fixed, work, _free(region, block, whole))
+    seen = 0.0 if found.place is None else draft.costs.known.get(found.place, 0.0)
+    if max(found.seconds, seen) > most:
         return None  # or as one of this form, seen before
     last = whole.standing(region.needed[-1])
     try:
@@ -199,13 +227,21 @@ def _evaluated(
         whole.given.miss(last, "no operators are known that say it otherwise")
         return None
     after = seconds_of([node for one in made for node in one.nodes], draft, fixed)
-    draft.costs.known[found.place] = after
+    after -= seconds_of([one.root for one in made if one.is_again], draft, fixed)
+    if found.place is not None:
+        draft.costs.known[found.place] = after
     if after > most:
         return None
     if not all(one.certificate.holds for one in made):
         whole.given.miss(last, "the rewritten form is not the same polynomial")
         return None
     return found, made
+
+
+def _free(region: Region, block: Block, whole: Spelled) -> Loose:
+    """The roots that may lie otherwise, where what reads them stands in the given graph."""
+    found = AS_WRITTEN if block.sites else laid_freely(region, whole.draft)
+    return AS_WRITTEN if any(map(whole.site_of, found.readers)) else found
 
 
 def _rewrite(better: _Better, draft: Draft) -> None:
@@ -225,6 +261,7 @@ def _rewrite(better: _Better, draft: Draft) -> None:
             why,
             added=place.added,
             absorbed=better.change.absorbed if is_last else (),
+            redone=[node for node in better.change.again if node is place.node],
             evidence=evidence,
             # Roots within what is spelled out have no place of their own.
             identity="; ".join(filter(None, (*said.values(), own))) if is_last else own,
@@ -235,12 +272,16 @@ def _against(better: _Better, whole: Spelled, given: Substitution, beside: Subst
     """Why a block stays as it is; None where it need not. Either all of its places are taken, or none."""
     if any(beside.changed(node, better.change.last) for node in better.block.nodes):
         return "an operand may be written in between"
-    for place in better.change.places:
-        reason = given.against_gradients(place.node, place.node.results) or whole.given.denial(place.node)
+    if any(effect_of(node) is Effect.RAISES for node in better.block.nodes) and _is_between(better, whole):
+        return "what is done in between would not be done before it raises"
+    regions = () if better.block.sites else better.block.regions  # with sites, each root has a place
+    roots = (root for region in regions for root in region.needed)
+    for node in {node.name: node for node in (*roots, *(p.node for p in better.change.places))}.values():
+        reason = given.against_gradients(node, node.results) or whole.given.denial(node)
         if reason is not None:
             return reason
-        for value in place.node.results:
-            if given.memory.storage_written(value):
+        for value in node.results:
+            if given.memory.storage_written(value) or value.name in given.memory.reshaped:
                 return "the result is written later"
     return None
 
@@ -277,3 +318,12 @@ def _run(nodes: Sequence[Node], fixed: Callable[[Value], bool]) -> list[Node]:
         if node.operands and all(value.name in made or fixed(value) for value in node.operands):
             made.update(value.name for value in node.results)
     return [node for node in nodes if not {value.name for value in node.results} <= made]
+
+
+def _is_between(better: _Better, whole: Spelled) -> bool:
+    """Whether anything happens between a block's first node and its last place, but values being made."""
+    names = {node.name for node in better.block.nodes}
+    order = whole.draft.graph.nodes
+    places = [place for place, node in enumerate(order) if node.name in names | {better.change.last.name}]
+    others = (node for node in order[places[0] : places[-1]] if node.name not in names)
+    return any(effect_of(node) is not Effect.NONE for node in others)

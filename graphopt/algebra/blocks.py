@@ -117,6 +117,8 @@ class Change:
     """The nodes that need not run any more, in order: all of these, and what only dead code reads."""
     last: Node
     """The node of the spelled graph where the last of all this comes to stand."""
+    again: tuple[Node, ...] = ()
+    """The nodes that have places, and are run again there, of what lies otherwise in memory."""
 
 
 def spelled(draft: Draft) -> Spelled:
@@ -163,14 +165,17 @@ class _Change:
         self._block, self._spelled = block, spelled
         self._made = {one.root.name: one for one in made}
         self._values = {one.root.results[0].name: one.value for one in made}
-        regions = [r for r in block.regions if any(root.name in self._made for root in r.needed)]
+        # Of roots that lie otherwise, only readers are made.
+        alone = not block.sites
+        regions = [r for r in block.regions if alone or any(root.name in self._made for root in r.needed)]
         self._gone = {node.name: node for region in regions for node in region.nodes}
         self._last = {site.made[-1].name: site for site in block.sites if site.made}
 
     def found(self) -> Change:
         """Goes through the block's nodes in order; what is made waits for the next place."""
         graph = self._spelled.draft.graph
-        members = {node.name for node in self._block.nodes}
+        again = [one.root for one in self._made.values() if one.is_again]
+        members = {node.name for node in (*self._block.nodes, *again)}
         places, waiting, last = list[Place](), list[Node](), self._block.nodes[-1]
         gone = [node for node in self._gone.values() if self._spelled.site_of(node) is None]
         gone += [site.node for site in self._block.sites]
@@ -192,7 +197,7 @@ class _Change:
         places = _needed(places)
         order = {node.name: i for i, node in enumerate(self._spelled.given.graph.nodes)}
         removed = tuple(sorted(gone, key=lambda node: order[node.name]))
-        return Change(tuple(places), self._absorbed(removed, places), removed, last)
+        return Change(tuple(places), self._absorbed(removed, places), removed, last, tuple(again))
 
     def _is_read(self, site: Site, graph: Graph) -> bool:
         """Whether something that stands reads a result."""

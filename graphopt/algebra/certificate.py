@@ -71,6 +71,12 @@ def _compared(mine: Polynomial, theirs: Polynomial, seed: int, whole: bool) -> C
     return Certificate(True, bound)
 
 
+def all_of(certificates: Iterable[Certificate]) -> Certificate:
+    """That all of several hold."""
+    found = [*certificates]
+    return Certificate(all(one.holds for one in found), sum(one.bound for one in found))
+
+
 def numbers_of(p: Polynomial, order: list[Index], field: Field) -> Numbers:
     """A polynomial at a point, with a dimension for each index of an order."""
     total = np.zeros([field.size(i) for i in order], dtype=np.int64)

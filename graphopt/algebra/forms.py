@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from graphopt.algebra.choices import read_by, reading
 from graphopt.algebra.cutting import is_whole_in_blocks
 from graphopt.algebra.equality import Equal, equalities
 from graphopt.algebra.families import united
@@ -121,7 +122,7 @@ def over(p: Polynomial, leaves: Sequence[Value]) -> Polynomial:
     """A form's polynomial over other leaves."""
     terms = []
     for term in p.terms:
-        factors = (replace(factor, leaf=leaves[int(factor.leaf.name)]) for factor in term.factors)
+        factors = (reading(factor, leaves[int(read_by(factor).name)]) for factor in term.factors)
         terms.append(Term(term.coefficient, tuple(factors)))
     return Polynomial(p.dims, tuple(terms))
 
@@ -217,12 +218,11 @@ class _Naming:
         return Term(term.coefficient, tuple(map(self._factor, term.factors)))
 
     def _factor(self, factor: Factor) -> Factor:
-        old = factor.leaf
+        old = read_by(factor)
         if old.name not in self._leaves:
             self._leaves[old.name] = old, Value(str(len(self._leaves)), old.type)
-        return replace(
-            factor, leaf=self._leaves[old.name][1], accesses=tuple(map(self._access, factor.accesses))
-        )
+        accesses = tuple(map(self._access, factor.accesses))
+        return reading(replace(factor, accesses=accesses), self._leaves[old.name][1])
 
     def _access(self, access: Access) -> Access:
         # The widest steps first: which index was made first says nothing.

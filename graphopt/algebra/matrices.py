@@ -59,6 +59,8 @@ def is_added(how: Product, out: Sequence[Index], to: Sequence[Index]) -> bool:
     shared, rows, columns = a & b, (a - b) & set(out), (b - a) & set(out)
     groups = [group for group in (rows, columns) if group]
     whole = all(group <= {*to} or not group & {*to} for group in groups)
+    if how.first.choice is not None or how.second.choice is not None:
+        return False
     if shared & set(out) or not groups or not whole or not to or not {*to} <= rows | columns:
         return False
     return len(groups) == 2 or bool(shared)

@@ -11,6 +11,7 @@ from itertools import accumulate
 
 import torch
 
+from graphopt.algebra.choices import chosen
 from graphopt.algebra.contraction import contracted, product
 from graphopt.algebra.equality import Equal, filled, on_diagonal, placed
 from graphopt.algebra.families import united
@@ -340,6 +341,36 @@ def _padded(o: Operands) -> Polynomial:
     return p
 
 
+def _index_select(o: Operands) -> Polynomial:
+    p, index = o.tensor("self"), o.tensor("index")
+    if not p.dims or len(index.dims) != 1:
+        raise NoPolynomial
+    dim = o.integers("dim")[0] % len(p.dims)
+    return chosen(p, [dim], [index], dim, wraps=False)
+
+
+def _embedding(o: Operands) -> Polynomial:
+    o.only("weight", "indices", "padding_idx", "scale_grad_by_freq", "sparse")
+    return chosen(o.tensor("weight"), [0], [o.tensor("indices")], 0, wraps=False)
+
+
+def _index(o: Operands) -> Polynomial:
+    given = o.given.get("indices")
+    items = given.items if isinstance(given, Items) else ()
+    dims = [dim for dim, item in enumerate(items) if isinstance(item, Value)]
+    if not dims:
+        raise NoPolynomial
+    together = dims == list(range(dims[0], dims[-1] + 1))
+    indices = [o.known(item) for item in items if isinstance(item, Value)]
+    return chosen(o.tensor("self"), dims, indices, dims[0] if together else 0, wraps=True)
+
+
+GATHERS: dict[str, Reader] = {
+    "aten.index_select.default": _index_select,
+    "aten.embedding.default": _embedding,
+    "aten.index.Tensor": _index,
+}
+"""By the whole name; they raise for an index that is out of range."""
 _MM = "ik kj ij"
 READERS: dict[str, Reader] = {
     **dict.fromkeys(("add",), _add),

@@ -94,7 +94,7 @@ class Orders:
         found = [*operands]
         for place, plan in enumerate(operands):
             match plan.piece.how:
-                case Read(factor) if is_windowed(factor):
+                case Read(factor) if is_windowed(factor) and plan.piece.choice is None:
                     others = (one.piece.indices for i, one in enumerate(operands) if i != place)
                     needed = kept.union(*others)
                     if not needed.issuperset(plan.piece.indices):
@@ -145,6 +145,9 @@ class Orders:
         apart = _batch(sets)
         changing = sum(1 << i for i, plan in enumerate(operands) if not plan.piece.fixed)
         whole = (1 << len(sets)) - 1
+        choices = {
+            1 << i: found for i, plan in enumerate(operands) if (found := plan.piece.choice) is not None
+        }
         best: dict[int, tuple[float, Tree, frozenset[Index]]] = {
             1 << i: (0.0, i, indices) for i, indices in enumerate(sets)
         }
@@ -161,9 +164,13 @@ class Orders:
                     continue
                 self._left -= 1
                 out = (mine | theirs) & kept.union(*(s for i, s in enumerate(sets) if not (a | b) >> i & 1))
-                step = (
-                    self._prices.product(mine, theirs, out) if (a | b) & changing else self._prices.held(out)
-                )
+                if a in choices or b in choices:
+                    pair = (choices.get(a), mine), (choices.get(b), theirs)
+                    step = self._prices.chosen(*pair, out)
+                elif (a | b) & changing:
+                    step = self._prices.product(mine, theirs, out)
+                else:
+                    step = self._prices.held(out)
                 seconds = left + right + step
                 if (a | b) not in best:
                     by_size[size].append(a | b)

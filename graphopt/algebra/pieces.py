@@ -7,6 +7,7 @@ from fractions import Fraction
 from functools import cached_property
 from typing import TypeAlias
 
+from graphopt.algebra.choices import Choice, read_by, reading
 from graphopt.algebra.fingerprint import Field, Numbers, canonical, contraction, in_field, total
 from graphopt.algebra.polynomial import Access, Dims, Factor, Index, along
 from graphopt.ir.graph import Value
@@ -74,6 +75,15 @@ class Piece:
         for index in self.indices:
             count *= index.size
         return count
+
+    @property
+    def choice(self) -> Choice | None:
+        """The choice that it is, which only what it multiplies is made of; None for all others."""
+        match self.how:
+            case Read(Choice() as factor):
+                return factor
+            case _:
+                return None
 
     @property
     def operands(self) -> "tuple[Piece, ...]":
@@ -146,7 +156,7 @@ def over_leaves(piece: Piece, leaves: Mapping[str, Value]) -> Piece:
     def how(given: How) -> How:
         match given:
             case Read(factor):
-                return Read(replace(factor, leaf=leaves[factor.leaf.name]))
+                return Read(reading(factor, leaves[read_by(factor).name]))
             case Product(coefficient, first, second):
                 return Product(coefficient, of(first), of(second))
             case Reduced(coefficient, one):

@@ -3,7 +3,9 @@
 import math
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
+from typing import TypeAlias
 
+from graphopt.algebra.choices import Choice
 from graphopt.algebra.pieces import Joined, Piece, Product, Read, Reduced, Total
 from graphopt.algebra.polynomial import Access, Index
 from graphopt.algebra.windows import Schedule, Stage, Sums, is_window, schedule
@@ -13,14 +15,18 @@ from graphopt.analysis.keeping import price
 from graphopt.analysis.seconds import NARROW, convolution_seconds
 from graphopt.profile import Profile
 
+Chosen: TypeAlias = tuple[Choice | None, Iterable[Index]]
 LONGEST_DOT, LONGEST_COLUMN = 4096, 2048
-"""Elements of the longest running sums, in registers and in memory; longer ones are taken in parts."""
+"""Elements of the longest running sums, in registers and in memory; longer ones are taken in parts. In
+registers, as long ones as there were before are taken as well."""
 
 
 class Prices:
     """Seconds on one machine, for elements of some bytes."""
 
-    def __init__(self, profile: Profile, itemsize: int) -> None:
+    def __init__(self, profile: Profile, itemsize: int, longest_dot: int = LONGEST_DOT) -> None:
+        """`longest_dot`: elements of the longest running sum."""
+        self._longest_dot = longest_dot
         self._tables = profile.tables
         self._itemsize = itemsize
         self._known: dict[tuple[object, ...], float] = {}
@@ -30,6 +36,10 @@ class Prices:
         match piece.how:
             case Read():
                 return 0.0
+            case Product(_, a, b) if a.choice is not None or b.choice is not None:
+                return self.chosen((a.choice, a.indices), (b.choice, b.indices), piece.indices)
+            case _ if any(one.choice is not None for one in piece.operands):
+                return math.inf
             case _ if piece.fixed:
                 return self.held(piece.indices)
             case Product(_, a, b) if windows := windows_of(a):
@@ -48,6 +58,23 @@ class Prices:
             case Joined():
                 return self._at("copy", 2 * piece.elements * self._itemsize)
 
+    def chosen(self, one: "Chosen", other: "Chosen", out: Iterable[Index]) -> float:
+        """To gather elements of one tensor where the other is a choice of them; there is no other use of
+        choices. Each is given as what it is a choice of, if it is one, and its indices."""
+        (mine, left), (theirs, right) = one, other
+        choice, indices, others = (mine, left, right) if mine is not None else (theirs, right, left)
+        if choice is None or (mine is not None and theirs is not None):
+            return math.inf
+        along = {index for index, _ in choice.accesses[-1].steps}
+        if not along <= {*others} - {*out} or {*others} & ({*indices} - along):
+            return math.inf
+        kept, needed = {*out}, {*indices, *out}
+        made = ({*indices} | {*others} & needed) - along
+        seconds = (2 + choice.wraps) * self._at("view") + self._at("rows", 2 * _size(made) * self._itemsize)
+        if not {*others} <= needed:  # summed before
+            seconds += self._at("reduce", _size({*others} & needed), _size({*others} - needed))
+        return seconds + (0.0 if made <= kept else self._at("reduce", _size(kept), _size(made - kept)))
+
     def held(self, out: Iterable[Index]) -> float:
         """To hold a tensor over some indices that calls do not change."""
         return price(_size(out) * self._itemsize, 1)
@@ -63,7 +90,7 @@ class Prices:
         if inner == 1:
             elements = _size(left) + _size(right) + batch * rows * columns
             return seconds + self._at("pointwise", elements * self._itemsize)
-        if rows == columns == 1 and (batch > 1 or inner > LONGEST_DOT):
+        if rows == columns == 1 and (batch > 1 or inner > self._longest_dot):
             multiplied = self._at("pointwise", 3 * batch * inner * self._itemsize)
             return seconds + multiplied + self._at("reduce", batch, inner)
         views = 2 * self._at("view")
@@ -133,9 +160,9 @@ class Prices:
         copies = sum(self._at("transpose", 2 * _size(one) * self._itemsize) for one in copied)
         return self._at("bmm", batch, m, n, k) < self._at("linear", m, batch * n, k) + copies
 
-    def relaid(self, elements: int, span: int) -> float:
-        """To lay a result out as a part of larger memory that reaches over `span` elements."""
-        return 0.0 if span == elements else self._at("pointwise", 4 * span * self._itemsize)
+    def relaid(self, elements: int) -> float:
+        """To lay a result out as a part of larger memory."""
+        return self._at("pointwise", 2 * elements * self._itemsize)
 
     def _at(self, table: str, *sizes: float) -> float:
         key = (table, *sizes)
@@ -147,7 +174,7 @@ class Prices:
 def windows_of(piece: Piece) -> Sequence[Access]:
     """The windows that a piece shows of a leaf, or of the sums of one."""
     match piece.how:
-        case Read(factor):
+        case Read(factor) if piece.choice is None:
             pairs = zip(factor.accesses, factor.sizes, strict=True)
             return [access for access, size in pairs if is_window(access, size)]
         case Reduced(_, Piece(how=Read(factor))):
@@ -156,9 +183,10 @@ def windows_of(piece: Piece) -> Sequence[Access]:
     return ()
 
 
-def prices_of(costs: Costs, itemsize: int) -> Prices:
+def prices_of(costs: Costs, itemsize: int, longest_dot: int = LONGEST_DOT) -> Prices:
     """The prices of a machine, looked up once."""
-    known: Prices = costs.known.setdefault((Prices, itemsize), Prices(costs.profile, itemsize))
+    place = Prices, itemsize, longest_dot
+    known: Prices = costs.known.setdefault(place, Prices(costs.profile, itemsize, longest_dot))
     return known
 
 

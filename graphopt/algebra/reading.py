@@ -9,20 +9,21 @@ import torch
 from graphopt.algebra.convolutions import CONVOLUTIONS
 from graphopt.algebra.equality import resolved
 from graphopt.algebra.fingerprint import is_told
-from graphopt.algebra.operators import READERS, Known, Operands
+from graphopt.algebra.operators import GATHERS, READERS, Known, Operands
 from graphopt.algebra.polynomial import (
     NoPolynomial,
     Polynomial,
 )
 from graphopt.algebra.views import parts_of, rearranged
 from graphopt.analysis.memory import reads_memory
-from graphopt.ir.graph import Node, Value
+from graphopt.ir.graph import Arg, Node, Value
 from graphopt.ir.graph import Sequence as Items
 from graphopt.ir.laws import Form, is_number, kind_of, laws_of
 from graphopt.ir.literal import Lit
 from graphopt.ir.operands import operands_of, shape_of, tensor_of
 from graphopt.ir.ops import Alias, Effect, effect_of, lookup
 from graphopt.ir.resolve import called
+from graphopt.ir.types import TensorType
 
 _READERS = READERS | CONVOLUTIONS
 _AS_WRITTEN: Mapping[float, Fraction] = {}
@@ -39,17 +40,20 @@ def read(node: Node, known: Known, exact: Mapping[float, Fraction] = _AS_WRITTEN
 def read_all(
     node: Node, known: Known, exact: Mapping[float, Fraction] = _AS_WRITTEN
 ) -> tuple[Polynomial, ...]:
-    """The polynomial of each result of a node, of those of its operands, all tensors of one floating dtype.
+    """The polynomial of each result of a node, of those of its operands, all tensors of one floating dtype;
+    of others, where it only rearranges or copies elements.
     `exact`: the fractions that its literals are the nearest numbers to, where they stand for others.
     Raises NoPolynomial."""
-    kinds = [*map(tensor_of, (*node.results, *node.operands))]
-    result = kinds[0] if node.results else None
-    if result is None or effect_of(node) is not Effect.NONE or reads_memory(node):
+    is_pure = effect_of(node) is Effect.NONE or node.op in GATHERS
+    if not node.results or not is_pure or reads_memory(node):
         raise NoPolynomial
-    if not result.dtype.is_floating_point:
-        raise NoPolynomial  # integers wrap around, the sum of booleans is "or", products of complex conjugate
-    for kind in kinds:
-        if kind is None or kind.dtype != result.dtype or not kind.is_static or 0 in kind.shape:
+    result = node.results[0].type
+    for kind in (value.type for value in (*node.results, *node.operands)):
+        if not isinstance(kind, TensorType) or not kind.is_static or 0 in kind.shape:
+            raise NoPolynomial
+        if not isinstance(result, TensorType) or kind.dtype.is_complex:
+            raise NoPolynomial
+        if kind.dtype != result.dtype and (node.op not in GATHERS or kind.dtype.is_floating_point):
             raise NoPolynomial
     found = _parts(node, known) if node.many else (_polynomial(node, known, exact),)
     if not all(is_told(term.coefficient) for p in found for term in p.terms):
@@ -64,6 +68,9 @@ def _polynomial(node: Node, known: Known, exact: Mapping[float, Fraction]) -> Po
         return copied
     namespace, _, name = node.op.partition(".")
     reader = _READERS.get(name.partition(".")[0]) if namespace == "aten" else None
+    reader = GATHERS.get(node.op, reader)
+    if reader is not None and tensor_of(node.results[0]) is None:
+        raise NoPolynomial  # integers wrap around, the sum of booleans is "or"
     if reader is not None:
         return resolved(reader(operands))
     if lookup(node.op).alias is Alias.FRESH:
@@ -87,7 +94,7 @@ def _copied(node: Node, operands: Operands) -> Polynomial | None:
 
 
 def _shown(node: Node, known: Known) -> Polynomial:
-    """What an operator that rearranges its only tensor makes of it."""
+    """What an operator that rearranges its first tensor makes of it; of others it reads the sizes alone."""
     if node.many:
         raise NoPolynomial
     p, run = _only(node, known)
@@ -113,11 +120,20 @@ def _parts(node: Node, known: Known) -> tuple[Polynomial, ...]:
 
 
 def _only(node: Node, known: Known) -> tuple[Polynomial, Callable[[torch.Tensor], Any]]:
-    """The only tensor among a node's operands, and the node as a function of it."""
-    if len(node.operands) != 1:
+    """The first tensor among a node's operands, and the node as a function of it, whatever elements of
+    others are."""
+    if not node.operands:
+        raise NoPolynomial
+    first, *others = dict.fromkeys(node.operands)
+    if others and lookup(node.op).alias is not Alias.VIEW:
         raise NoPolynomial
 
     def run(operand: torch.Tensor) -> Any:
-        return called(node, lambda arg: arg.value if isinstance(arg, Lit) else operand)
+        def of(arg: Arg) -> object:
+            if isinstance(arg, Value):
+                return operand if arg == first else torch.empty(shape_of(arg), device="meta")
+            return arg.value if isinstance(arg, Lit) else arg
 
-    return known(node.operands[0]), run
+        return called(node, of)
+
+    return known(first), run

@@ -8,28 +8,34 @@ from dataclasses import dataclass
 from graphopt.algebra.forms import Reading, Readings
 from graphopt.algebra.norms import is_norm, square_of, with_squares
 from graphopt.algebra.polynomial import MAX_TERMS, NoPolynomial, Polynomial
+from graphopt.algebra.stages import Stage
 from graphopt.analysis.memory import Memory
 from graphopt.analysis.partition import Partition
 from graphopt.analysis.seconds import is_narrow
 from graphopt.ir.graph import Graph, Node, Value
+from graphopt.ir.operands import tensor_of
 from graphopt.ir.ops import Alias, lookup
 
 
 @dataclass(frozen=True)
 class Region:
     """Nodes in order, those whose results are needed outside, and what these are: over what comes from
-    outside and over one another's results. Of a norm, it is that of its square."""
+    outside, one another's results and `stages`, each of which may read those before it. Of a norm, it is
+    that of its square. `readings`, or else `polynomials`: with stages, over leaves of this region alone."""
 
     nodes: tuple[Node, ...]
     needed: tuple[Node, ...]
     readings: tuple[Reading, ...]
     shown: tuple[Node, ...] = ()
     """What only shows parts of what is there, to these nodes alone."""
+    stages: tuple[Stage, ...] = ()
+    polynomials: tuple[Polynomial, ...] = ()
 
     @property
     def roots(self) -> tuple[tuple[Node, Polynomial], ...]:
         """The nodes that are needed, and their polynomials."""
-        return tuple((node, one.united) for node, one in zip(self.needed, self.readings, strict=True))
+        found = self.polynomials or tuple(one.united for one in self.readings)
+        return tuple(zip(self.needed, found, strict=True))
 
 
 MOST_READERS = 4
@@ -41,11 +47,19 @@ _Known = Callable[[Value], Reading | None]
 class Regions:
     """The regions of one graph, bounded by what several nodes read."""
 
-    def __init__(self, graph: Graph, readings: Readings | None = None, left: Set[str] = frozenset()) -> None:
-        """`readings`: what was read before. `left`: the names of values that stay as they are."""
+    def __init__(
+        self,
+        graph: Graph,
+        readings: Readings | None = None,
+        left: Set[str] = frozenset(),
+        *,
+        plain: bool = False,
+    ) -> None:
+        """`readings`: what was read before. `left`: the names of values that stay as they are. `plain`:
+        nodes with one result alone, and neither norms nor blocks."""
         self._graph = graph
         self._readings = Readings() if readings is None else readings
-        self._wide = False
+        self._wide, self._plain = False, plain
         self._last: dict[str, tuple[tuple[Reading | None, ...], tuple[Reading, ...] | None]] = {}
         memory = graph.analysis(Memory)
         self._leaves = {value.name: self._readings.leaf(value) for value in graph.values}
@@ -54,7 +68,7 @@ class Regions:
             node.name
             for node in graph.nodes
             if not any(value.name in left for value in node.results)
-            and (is_norm(node) or self._read(node, self._as_it_is) is not None)
+            and self._is_readable(node)
             and not memory.is_part(node)
         }
         self._see()
@@ -84,6 +98,7 @@ class Regions:
         many terms, of what is needed and has."""
         self._found: dict[str, Reading] = {}
         self._nodes: list[Node] = []
+        self._through_to = set[str]()
         self._squares = {}
         self._shown: set[str] = set()
         self._needed = set(self._graph.returned)
@@ -98,7 +113,7 @@ class Regions:
         left, large = set[str](), list[str]()
         for name in self._needed & made.keys():
             found, square = self._found[name], self._squares.get(name)
-            if not found.form.is_whole_in_blocks:
+            if self._plain or not found.form.is_whole_in_blocks:
                 left.update(made[found.leaves[number].name].name for number in found.form.equalities)
             several = made[name].many and not self._is_shown(made[name])
             # The root of a sum of which terms cancel is far off, or of less than zero.
@@ -155,6 +170,30 @@ class Regions:
                 left += view.operands
         return tuple(found)
 
+    def is_shown(self, value: Value) -> bool:
+        """Whether a value only shows parts of what is there, and is read through by all."""
+        return value.name in self._shown
+
+    def is_inside(self, node: Node) -> bool:
+        """Whether nothing needs a node's result but what is read through it."""
+        name = node.results[0].name if len(node.results) == 1 else ""
+        return name in self._found and name not in self._needed
+
+    def polynomial(self, node: Node) -> Polynomial | None:
+        """What a node computes that is not inside; None where it is no polynomial."""
+        found = self._found.get(node.results[0].name)
+        return None if found is None else found.polynomial.apart()
+
+    def inside(self, node: Node) -> Iterator[Node]:
+        """The nodes that a node is read through."""
+        if node.name not in self._through_to:
+            return
+        for value in {v.name: v for v in node.operands}.values():
+            made = self._graph.producer.get(value.name)
+            if made is not None and (self.is_inside(made) or self.is_shown(value)):
+                yield from self.inside(made)
+                yield made
+
     def _visit(self, node: Node) -> None:
         """Reads a node; what it cannot see through is needed as it is."""
         if is_norm(node):
@@ -164,6 +203,8 @@ class Regions:
         if found is None or (node.name in self._bounded and any(one.form.is_large for one in found)):
             found = self._read(node, self._as_it_is)
             self._needed.update(value.name for value in node.operands)
+        else:
+            self._through_to.add(node.name)
         assert found is not None
         shows = lookup(node.op).alias is Alias.VIEW and all(map(self._stays, node.operands))
         self._nodes.append(node)
@@ -172,6 +213,14 @@ class Regions:
             self._needed |= {leaf.name for leaf in one.leaves} & self._squares.keys()
             if shows and one.form.is_part:
                 self._shown.add(value.name)
+
+    def _is_readable(self, node: Node) -> bool:
+        if self._plain and len(node.results) != 1:
+            return False
+        if is_norm(node):
+            return not self._plain
+        kinds = map(tensor_of, node.results)
+        return None not in kinds and self._read(node, self._as_it_is) is not None
 
     def _stays(self, value: Value) -> bool:
         """Whether a value is there whatever becomes of the regions."""

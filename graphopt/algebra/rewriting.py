@@ -1,26 +1,34 @@
 """One region evaluated in another way: what it costs then, and the nodes that do it, each proven."""
 
+import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from graphopt.algebra.certificate import Certificate, certificate
-from graphopt.algebra.emission import Emission, span_of
+from graphopt.algebra.certificate import Certificate, all_of, certificate
+from graphopt.algebra.choices import Choice, read_by
+from graphopt.algebra.emission import Emission, Staged, span_of
 from graphopt.algebra.equality import resolved
 from graphopt.algebra.fingerprint import Field
 from graphopt.algebra.forms import Together
+from graphopt.algebra.layout import AS_WRITTEN, Loose, reader
+from graphopt.algebra.operators import GATHERS
 from graphopt.algebra.orders import MOST_WORK
 from graphopt.algebra.pieces import Pieces, over_leaves
 from graphopt.algebra.polynomial import NoPolynomial, Polynomial, leaf
-from graphopt.algebra.pricing import prices_of
+from graphopt.algebra.pricing import LONGEST_DOT, Prices, prices_of
 from graphopt.algebra.reading import read
 from graphopt.algebra.regions import Region
 from graphopt.algebra.search import Plan, Search
-from graphopt.algebra.showing import Lemma
+from graphopt.algebra.showing import Lemma, NotEmitted
+from graphopt.algebra.stages import factors_of
 from graphopt.algebra.statement import statement
 from graphopt.algebra.views import rearranged
+from graphopt.analysis.contractions import products
 from graphopt.analysis.keeping import price
+from graphopt.analysis.sizes import Sizes
+from graphopt.builder import Builder
 from graphopt.draft import Draft
 from graphopt.ir.graph import Graph, Node, State, Value
 from graphopt.ir.operands import shape_of, type_of
@@ -53,59 +61,111 @@ class Work:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Plans for the roots of a region, over leaves called by numbers, and what they take together. `place` is
-    equal for those that the same nodes make, but for names."""
+    """Plans for the polynomials of a region's stages, and for its roots, and what they take together, but
+    the functions. The plans are over `leaves` by the names that they have there. `place` is equal for those
+    that the same nodes make, but for names; None where there is no telling."""
 
     region: Region
+    free: Loose
     leaves: Mapping[str, Value]
+    stages: tuple[tuple[Plan, ...], ...]
     plans: tuple[Plan, ...]
     seconds: float
-    place: object
+    place: object | None
 
 
 @dataclass(frozen=True)
 class Rewritten:
-    """A root's value in another way, the nodes that make it, why it is the same, and what that says."""
+    """The value of a root in another way, the nodes that make it, why it is the same, and what that says; or
+    that of a reader of roots, which is run again for these lie otherwise."""
 
     root: Node
     value: Value
     nodes: tuple[Node, ...]
     certificate: Certificate
-    statement: str
+    statement: str = ""
+    is_again: bool = False
 
 
-def evaluation(region: Region, draft: Draft, fixed: Callable[[Value], bool], work: Work) -> Evaluation:
-    """The cheapest way that was found to evaluate a region; regions of one form are searched once."""
+def longest_sum(region: Region) -> int:
+    """The most elements that may be summed up one after the other, as in products that were there."""
+    found = (one.k for node in region.nodes for one in products(node, Sizes()))
+    return max((LONGEST_DOT, *found))
+
+
+def _laid_out(region: Region, free: Loose) -> Iterator[TensorType]:
+    """The types of the roots that are laid out as parts of larger memory."""
+    for root in region.needed:
+        kind = type_of(root.results[0])
+        if root.results[0].name not in free.roots and span_of(kind) > math.prod(map(int, kind.shape)):
+            yield kind
+
+
+def evaluation(
+    region: Region, draft: Draft, fixed: Callable[[Value], bool], work: Work, free: Loose = AS_WRITTEN
+) -> Evaluation:
+    """The cheapest way that was found to evaluate a region, some roots of which may lie otherwise; regions of
+    one form are searched once, but those with polynomials of their own."""
     kinds = [type_of(root.results[0]) for root in region.needed]
-    itemsize = kinds[0].dtype.itemsize
-    together = Together.of(region.readings)
-    leaves = {str(number): value for number, value in enumerate(together.leaves)}
-    names = frozenset() if draft.gradients else frozenset(name for name, v in leaves.items() if fixed(v))
-    prices, known = prices_of(draft.costs, itemsize), draft.costs.known
-    place = evaluation, itemsize, names, together.key
-    if place not in known:
-        most = work.most
-        search = Search(Pieces(Field(_LONGEST), names), prices, most)
-        known[place] = tuple(map(search.plan, together.polynomials(lambda form: form.united)))
-        work.take(most - search.left)
-    plans = known[place]
+    itemsize, longest = kinds[0].dtype.itemsize, longest_sum(region)
+    prices, known = prices_of(draft.costs, itemsize, longest), draft.costs.known
+    if region.polynomials:
+        inner = {stage.value.name for stage in region.stages}
+        staged = [p for stage in region.stages for p in stage.polynomials]
+        polynomials = (*staged, *region.polynomials)
+        leaves = {value.name: value for p in polynomials for value in map(read_by, factors_of(p))}
+        outer = {name: value for name, value in leaves.items() if name not in inner}
+        every = _searched(polynomials, _names(outer, draft, fixed), prices, work)
+        place = None
+    else:
+        together = Together.of(region.readings)
+        leaves = {str(number): value for number, value in enumerate(together.leaves)}
+        names = _names(leaves, draft, fixed)
+        form = evaluation, itemsize, longest, names, together.key
+        if form not in known:
+            united = together.polynomials(lambda one: one.united)
+            known[form] = _searched(united, names, prices, work)
+        every = known[form]
+        numbers = {value.name: number for number, value in leaves.items()}
+        # What is added last is added last again: where it stands in the root counts.
+        roots = ((root.op, *(numbers.get(value.name) for value in root.operands)) for root in region.needed)
+        place = None if free.roots else (form, tuple(kinds), tuple(roots))
+    left = iter(every)
+    stages = tuple(tuple(itertools.islice(left, len(stage.polynomials))) for stage in region.stages)
     costs: dict[bytes, float] = {}
-    for plan in plans:
+    for plan in every:
         for key, seconds in plan.costs.items():
             costs.setdefault(key, seconds)
-    layout = sum(prices.relaid(math.prod(map(int, kind.shape)), span_of(kind)) for kind in kinds)
-    seconds = sum(costs.values()) + layout
-    numbers = {value.name: number for number, value in leaves.items()}
-    # What is added last is added last again: where it stands in the root counts.
-    roots = ((root.op, *(numbers.get(value.name) for value in root.operands)) for root in region.needed)
-    return Evaluation(region, leaves, plans, seconds, (place, tuple(kinds), tuple(roots)))
+    layout = sum(prices.relaid(math.prod(map(int, kind.shape))) for kind in _laid_out(region, free))
+    return Evaluation(region, free, leaves, stages, tuple(left), sum(costs.values()) + layout, place)
+
+
+def _names(leaves: Mapping[str, Value], draft: Draft, fixed: Callable[[Value], bool]) -> frozenset[str]:
+    """Those of the leaves that calls do not change."""
+    return frozenset() if draft.gradients else frozenset(name for name, v in leaves.items() if fixed(v))
+
+
+def _searched(
+    polynomials: Iterable[Polynomial], fixed: frozenset[str], prices: Prices, work: Work
+) -> tuple[Plan, ...]:
+    most = work.most
+    search = Search(Pieces(Field(_LONGEST), fixed), prices, most)
+    plans = tuple(map(search.plan, polynomials))
+    work.take(most - search.left)
+    return plans
 
 
 def rewritten(found: Evaluation, draft: Draft) -> tuple[Rewritten, ...]:
     """The roots of a region, each in the place of its node. Raises NotEmitted, and NoPolynomial where the
     new nodes cannot be proven."""
+    region = found.region
     pieces = [over_leaves(plan.piece, found.leaves) for plan in found.plans]
-    emission = Emission(draft, pieces)
+    staged = {
+        stage.value.name: Staged(stage, tuple(over_leaves(plan.piece, found.leaves) for plan in plans))
+        for stage, plans in zip(region.stages, found.stages, strict=True)
+    }
+    emission = Emission(draft, pieces, staged, longest_sum(region))
+    loose = dict[str, Value]()
     known: dict[str, Polynomial] = {}
     names = _called(found, draft.graph)
 
@@ -118,22 +178,72 @@ def rewritten(found: Evaluation, draft: Draft) -> tuple[Rewritten, ...]:
 
     made = []
     lemmas: list[Certificate] = []
-    for (root, p), piece in zip(found.region.roots, pieces, strict=True):
-        new = emission.nodes(piece, p, root)
+    for (root, p), piece in zip(region.roots, pieces, strict=True):
+        value = root.results[0]
+        freely = value.name in found.free.roots
+        new = emission.nodes(piece, p, root, freely=freely)
+        proofs = []
         for node in new.nodes:
             name = node.results[0].name
+            if new.dense.name in known:
+                break  # what follows lays it out
             lemma = emission.lemmas.get(name)
-            if new.dense.name in known or (lemma is not None and node is not lemma.nodes[-1]):
+            if lemma is not None and node is not lemma.nodes[-1]:
                 continue
+            stage, claimed = emission.standing.get(name, (None, None))
             if lemma is not None:
                 lemmas.append(proven(lemma, emission.exact))
                 known[name] = lemma.applied(read_back(lemma.source))
-            else:
+            elif stage is None or claimed is not None:
                 known[name] = read(node, read_back, emission.exact)
-        proof = certificate(p, read_back(new.dense)).with_(lemmas)
-        said = statement(root, _seen_through(root, found, draft.graph), p, piece, names)
-        made.append(Rewritten(root, new.value, new.nodes, proof, said))
-    return tuple(made)
+            if claimed is not None:
+                proofs.append(certificate(claimed, known[name]))
+            if stage is not None:
+                # What a function makes is what its stage stands for where its operands are those claimed.
+                known[name] = leaf(stage, shape_of(stage))
+        proofs += [certificate(claim, read_back(value)) for claim, value in emission.claims]
+        emission.claims.clear()
+        proofs.append(certificate(p, read_back(new.dense)))
+        is_said = not region.stages and not any(isinstance(one, Choice) for one in factors_of(p))
+        nodes = _seen_through(root, found, draft.graph)
+        said = statement(root, nodes, p, piece, names) if is_said else ""
+        made.append(Rewritten(root, new.value, new.nodes, all_of((*proofs, *lemmas)), said))
+        if freely:
+            loose[value.name] = new.value
+    for node in found.free.readers:
+        build = Builder(draft, node)
+        value = reader(node, loose, build)
+        if value.type != node.results[0].type:
+            raise NotEmitted
+        made.append(Rewritten(node, value, tuple(build.nodes), all_of(()), is_again=True))
+    if not _choices(region.nodes) <= emission.raising:
+        raise NotEmitted  # an index that is out of range would not raise
+    return _in_order(made, loose, draft)
+
+
+def _choices(nodes: Iterable[Node]) -> set[str]:
+    """What nodes raise by, if it is out of range."""
+    found = set[str]()
+    for node in nodes:
+        if node.op in GATHERS:
+            p = read(node, lambda value: leaf(value, shape_of(value)))
+            found.update(factor.leaf.name for factor in factors_of(p) if isinstance(factor, Choice))
+    return found
+
+
+def _in_order(made: Sequence[Rewritten], loose: Mapping[str, Value], draft: Draft) -> tuple[Rewritten, ...]:
+    """Without the roots that nothing reads any more: the next one in the graph has their nodes, and proof."""
+    place = {node.name: number for number, node in enumerate(draft.graph.nodes)}
+    nodes, proofs, said, found = list[Node](), list[Certificate](), list[str](), list[Rewritten]()
+    for one in sorted(made, key=lambda one: place[one.root.name]):
+        nodes += one.nodes
+        proofs.append(one.certificate)
+        said.append(one.statement)
+        if one.root.results[0].name not in loose:
+            statements = "; ".join(filter(None, said))
+            found.append(replace(one, nodes=tuple(nodes), certificate=all_of(proofs), statement=statements))
+            nodes, proofs, said = [], [], []
+    return tuple(found)
 
 
 def _called(found: Evaluation, graph: Graph) -> dict[str, str]:

@@ -52,7 +52,7 @@ _NAMES = {
         max_pool2d_with_indices max_pool3d max_pool3d_with_indices upsample_bicubic2d
         upsample_bilinear2d upsample_linear1d upsample_nearest1d upsample_nearest2d
         upsample_nearest3d upsample_trilinear3d""",
-    "rows": "embedding embedding_bag index_add index_copy index_select one_hot",
+    "rows": "embedding embedding_bag index index_add index_copy index_select one_hot",
     "gather": """
         bincount bucketize gather histc index index_fill index_put isin masked_scatter masked_select
         nonzero put scatter scatter_add scatter_reduce searchsorted take take_along_dim""",

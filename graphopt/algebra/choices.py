@@ -1,0 +1,109 @@
+"""Gathered elements: products with tensors of zeros and ones, one 1 in each row, at the place an index says.
+
+    X[index][j, n]  =  Σ_i [i = index[j]] · X[i, n]
+
+so that rows may be gathered before or behind a product, as is cheaper. To the search, and to the proof, it is
+a tensor like any other. It is never made: only elements of what it multiplies are, by the operator that
+raises for an index out of range as the one did that was written.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from graphopt.algebra.polynomial import (
+    MAX_FACTORS,
+    Factor,
+    Index,
+    NoPolynomial,
+    Polynomial,
+    Term,
+    aligned,
+    along,
+    mixed,
+    new_index,
+)
+from graphopt.ir.graph import Value
+from graphopt.ir.operands import shape_of, type_of
+from graphopt.ir.types import TensorType, contiguous_strides
+
+
+@dataclass(frozen=True, slots=True)
+class Choice(Factor):
+    """1 where the last access is the element of `index` at the other accesses, else 0. `wraps`: negative
+    ones count from the end; else they raise."""
+
+    index: Value
+    wraps: bool
+
+    def of(self, index: Value) -> "Choice":
+        """The same of another index of that type."""
+        name = _called(index, shape_of(self.leaf)[-1], self.wraps)
+        return replace(self, leaf=Value(name, self.leaf.type), index=index)
+
+
+def read_by(factor: Factor) -> Value:
+    """The value of the graph that a factor depends on."""
+    return factor.index if isinstance(factor, Choice) else factor.leaf
+
+
+def reading(factor: Factor, value: Value) -> Factor:
+    """The same of another value."""
+    return factor.of(value) if isinstance(factor, Choice) else replace(factor, leaf=value)
+
+
+def _called(index: Value, size: int, wraps: bool) -> str:
+    return f"{index.name}?{size}{'±' if wraps else ''}"
+
+
+def chosen(
+    p: Polynomial, dims: Sequence[int], indices: Sequence[Polynomial], at: int, wraps: bool
+) -> Polynomial:
+    """A polynomial whose dimensions, some of them, are given by integers, broadcast; theirs stand at `at`.
+    Raises NoPolynomial where it is not known where the integers are."""
+    if len(indices) > 2:
+        raise NoPolynomial
+    fitted = aligned(*indices) if len(indices) == 2 else (indices[0].apart(),)
+    made = fitted[0].dims
+    choices = []
+    for dim, index in zip(dims, fitted, strict=True):
+        if not p.dims[dim]:
+            raise NoPolynomial  # it might raise, and nothing would be left of it
+        choices.append((p.dims[dim], _choice(index, p.dims[dim], p.shape[dim], wraps)))
+    terms = tuple(given(term, choices) for term in p.terms)
+    left = [dim for place, dim in enumerate(p.dims) if place not in dims]
+    return Polynomial((*left[:at], *made, *left[at:]), terms)
+
+
+def _choice(index: Polynomial, dim: Sequence[Index], size: int, wraps: bool) -> Choice:
+    """What says where along a dimension of a size. Raises NoPolynomial where it is not known where the
+    integers are."""
+    match index.terms:
+        case (Term(coefficient, (factor,)),) if coefficient == 1 and type(factor) is Factor:
+            leaf = factor.leaf
+        case _:
+            raise NoPolynomial
+    if type_of(leaf).dtype not in (torch.int64, torch.int32):
+        raise NoPolynomial
+    shape = (*shape_of(leaf), size)
+    kind = TensorType(torch.float32, shape, contiguous_strides(shape), type_of(leaf).device)
+    value = Value(_called(leaf, size, wraps), kind)
+    return Choice(value, (*factor.accesses, mixed(dim)), leaf, wraps)
+
+
+def given(term: Term, choices: Sequence[tuple[Sequence[Index], Choice]]) -> Term:
+    """A term where the indices of dimensions are given by choices along these: for each factor on its own,
+    for they are the same for all. Raises NoPolynomial where there are too many."""
+    factors: list[Factor] = []
+    for factor in term.factors:
+        for dim, choice in choices:
+            if factor.indices & {*dim}:
+                own = {index: new_index(index.size) for index in dim}
+                position = mixed(own[index] for index in dim)
+                factors.append(replace(choice, accesses=(*choice.accesses[:-1], position)))
+                factor = factor.with_({index: along(one) for index, one in own.items()})
+        factors.append(factor)
+    if len(factors) > MAX_FACTORS:
+        raise NoPolynomial
+    return Term(term.coefficient, tuple(factors))
