@@ -48,6 +48,26 @@ def test_a_result_that_the_caller_gets_has_memory_of_its_own() -> None:
     )
 
 
+def test_what_is_taken_from_itself_is_zero_and_what_is_taken_from_another_is_not() -> None:
+    inputs = "%x: i64[500, 40] = argument 0;%y: i64[500, 40] = argument 1"
+    difference = "%a: i64[500, 40] = aten.sub.Tensor(%x, %{})\nreturn %a"
+    zero = "%a_1: i64[500, 40] = aten.full.default([500, 40], 0, "
+    zero += 'dtype=torch.int64, device=device("cpu"))\nreturn %a_1'
+    fires(inputs, difference.format("x"), zero)
+    refuses(inputs, difference.format("y"))
+
+
+def test_of_a_node_without_results_nothing_is_known() -> None:
+    refuses(
+        X,
+        """r: () = higher_order.wrap_with_set_grad_enabled(False, graph {
+        %i: f32[500, 40, 1] = argument 0
+        return
+        }, %x)
+        return %x""",
+    )
+
+
 def test_the_caller_does_not_get_one_memory_as_two_results() -> None:
     sin = "%y: f32[500, 40, 1] = aten.sin.default(%x)\n"
     fires(
