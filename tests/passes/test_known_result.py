@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from graphopt.ir.ops import Effect
+from passes import known_result
 from passes.known_result import KnownResult
 from tests.passes.golden import fires_and_refuses
 from tests.sameness import assert_same
@@ -66,6 +68,20 @@ def test_of_a_node_without_results_nothing_is_known() -> None:
         }, %x)
         return %x""",
     )
+
+
+BOTH = "m: (%v: f32[500, 40], %i: i64[500, 40]) = aten.max.dim(%x, 2)\nreturn %v, %i"
+
+
+def test_where_one_of_two_results_is_not_known_both_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    law = known_result._law
+    monkeypatch.setattr(known_result, "_law", lambda *given: None if given[1] else law(*given))
+    refuses(X, BOTH)
+
+
+def test_what_may_raise_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(known_result, "effect_of", lambda node: Effect.RAISES)
+    refuses(X, BOTH)
 
 
 def test_the_caller_does_not_get_one_memory_as_two_results() -> None:
