@@ -102,7 +102,7 @@ def _made(build: Builder, law: Law, operand: Value, kind: Type, shared: bool) ->
     value = operand
     if kind.shape != operand.type.shape:  # dimensions of size 1 are gone
         value = build("aten.view.default", operand, shape)
-    if law.form is Form.COPY and shared and value.type == kind:
+    if law.form is Form.COPY and shared:
         return value
     assert isinstance(value.type, TensorType)
     if not value.type.is_contiguous:  # then how sizes of 1 stride depends on the kernel

@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from graphopt.ir.ops import Effect
+from passes import known_result
 from passes.known_result import KnownResult
 from tests.passes.golden import fires_and_refuses
 from tests.sameness import assert_same
@@ -46,6 +48,40 @@ def test_a_result_that_the_caller_gets_has_memory_of_its_own() -> None:
         "%a: f32[500, 40] = aten.amax.default(%x, [2])\nreturn %a",
         VIEW + "%a_2: f32[500, 40] = aten.clone.default(%a_1)\nreturn %a_2",
     )
+
+
+def test_what_is_taken_from_itself_is_zero_and_what_is_taken_from_another_is_not() -> None:
+    inputs = "%x: i64[500, 40] = argument 0;%y: i64[500, 40] = argument 1"
+    difference = "%a: i64[500, 40] = aten.sub.Tensor(%x, %{})\nreturn %a"
+    zero = "%a_1: i64[500, 40] = aten.full.default([500, 40], 0, "
+    zero += 'dtype=torch.int64, device=device("cpu"))\nreturn %a_1'
+    fires(inputs, difference.format("x"), zero)
+    refuses(inputs, difference.format("y"))
+
+
+def test_of_a_node_without_results_nothing_is_known() -> None:
+    refuses(
+        X,
+        """r: () = higher_order.wrap_with_set_grad_enabled(False, graph {
+        %i: f32[500, 40, 1] = argument 0
+        return
+        }, %x)
+        return %x""",
+    )
+
+
+BOTH = "m: (%v: f32[500, 40], %i: i64[500, 40]) = aten.max.dim(%x, 2)\nreturn %v, %i"
+
+
+def test_where_one_of_two_results_is_not_known_both_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    law = known_result._law
+    monkeypatch.setattr(known_result, "_law", lambda *given: None if given[1] else law(*given))
+    refuses(X, BOTH)
+
+
+def test_what_may_raise_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(known_result, "effect_of", lambda node: Effect.RAISES)
+    refuses(X, BOTH)
 
 
 def test_the_caller_does_not_get_one_memory_as_two_results() -> None:
