@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.algebra.comparison import difference
 from tests.algebra.programs import Program, grown
 
-EXAMPLES = int(os.environ.get("GRAPHOPT_FUZZ_EXAMPLES", "300"))
+EXAMPLES = int(os.environ.get("GRAPHOPT_FUZZ_EXAMPLES", "150"))
 SHARDS = 2
 
 
