@@ -303,7 +303,7 @@ def test_a_step_whose_sums_are_not_proven_is_not_taken() -> None:
         return summed_by_parts(make, value, dim, parts[::-1])
 
     x, w = torch.randn(X), torch.randn(W)
-    with torch.no_grad(), patch("graphopt.algebra.emission.summed_by_parts", wrong):
+    with torch.no_grad(), patch("graphopt.algebra.convolving.summed_by_parts", wrong):
         found = graphopt.optimize(
             lambda x, w: F.conv2d(x, w, padding=1).mean((2, 3)), (x, w), passes=PASSES, verify=False
         )
