@@ -13,12 +13,13 @@ LOSSLESS = (  # what `passes=None` runs, in this order
     "identity-operation",
     "known-result",
     "common-subexpression",
+    "sum-product",
     "affine-fold",
     "dead-code",
     "derived-parameter",
     "faster-kernel",
 )
-BITWISE = tuple(name for name in LOSSLESS if name not in ("affine-fold", "faster-kernel"))
+BITWISE = tuple(name for name in LOSSLESS if name not in ("sum-product", "affine-fold", "faster-kernel"))
 """Those of them that change no bit of a result."""
 
 

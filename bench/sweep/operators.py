@@ -15,6 +15,7 @@ import random
 import sys
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ import torch
 from torch.utils import _pytree as pytree
 
 from bench.sweep.record import FOUND, Record, run_all, summary
-from bench.sweep.trial import Passes, Trial, graphopt_candidate, verified_candidate
+from bench.sweep.slow import slow
+from bench.sweep.trial import Passes, Trial, graphopt_candidate
 
 DTYPES = (torch.float32, torch.int64, torch.bool, torch.complex64)
 
@@ -313,6 +315,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--minutes", type=float, help="stop after this long; go on with --json")
     parser.add_argument("--json", type=Path, metavar="PATH", help="outcomes, one a line")
     parser.add_argument("--verify", action="store_true", help="with graphopt's own checks, too")
+    parser.add_argument("--slow", action="store_true", help="decide as for a machine on which all is work")
     parser.add_argument("--verbose", action="store_true", help="print findings as they come")
     return parser
 
@@ -338,7 +341,9 @@ def main(arguments: list[str] | None = None) -> int:
         record,
         minutes=options.minutes,
         verbose=options.verbose,
-        optimizer=verified_candidate if options.verify else graphopt_candidate,
+        optimizer=partial(
+            graphopt_candidate, verify=options.verify, profile=slow() if options.slow else None
+        ),
     )
     print(summary(record.outcomes))
     print(f"  excluded by name: {', '.join(EXCLUDED)}: {UNWRITTEN}")

@@ -20,6 +20,7 @@ from typing import Any, Literal, Protocol
 import torch
 
 from graphopt.ir.types import TensorType
+from graphopt.profile import Profile
 from graphopt.verify import Observation, copy_arguments, difference, observe
 from graphopt.verify.facts import TensorFact
 
@@ -102,19 +103,20 @@ class RolledBack(Exception):
     """graphopt's own checks found a step of its own passes guilty, or the whole not equivalent."""
 
 
-def graphopt_candidate(program: Callable[..., Any], args: tuple[Any, ...], passes: Passes) -> Candidate:
-    """``graphopt.optimize`` without its own checks, with guards that raise instead of stepping
-    aside: a guard that always fails would make every comparison a comparison of eager with eager.
+def graphopt_candidate(
+    program: Callable[..., Any],
+    args: tuple[Any, ...],
+    passes: Passes,
+    *,
+    verify: bool = False,
+    profile: Profile | None = None,
+) -> Candidate:
+    """``graphopt.optimize`` with guards that raise instead of stepping aside: a guard that always fails would
+    make every comparison a comparison of eager with eager.
+
+    verify: with its own checks, too; it counts as a crash where they find anything.
+    profile: of the machine to decide for.
     """
-    return _candidate(program, args, passes, verify=False)
-
-
-def verified_candidate(program: Callable[..., Any], args: tuple[Any, ...], passes: Passes) -> Candidate:
-    """The same with its own checks; it counts as a crash where they find anything."""
-    return _candidate(program, args, passes, verify=True)
-
-
-def _candidate(program: Callable[..., Any], args: tuple[Any, ...], passes: Passes, verify: bool) -> Candidate:
     import graphopt
 
     try:
@@ -124,6 +126,7 @@ def _candidate(program: Callable[..., Any], args: tuple[Any, ...], passes: Passe
             passes=[] if passes == "empty" else None,
             verify=verify,
             measure=False,
+            profile=profile,
             on_guard="error",
         )
     except graphopt.Unsupported as refused:
