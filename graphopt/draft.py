@@ -195,10 +195,11 @@ class Draft:
         for i, node in enumerate(self.graph.nodes):
             self._made_at.update((value.name, float(i)) for value in node.results)
 
-    def beside(self) -> "Draft":
-        """A draft of its own on the same graph, to try what may be taken or not: its edits show nowhere
-        else, and the names that it gives out are taken here, too."""
-        other = Draft(self.graph, self.gradients, costs=self.costs)
+    def beside(self, graph: Graph | None = None) -> "Draft":
+        """A draft of its own on the same graph, or on another whose names these are, to try what may be taken
+        or not: its edits show nowhere else, and the names that it gives out are taken here, too."""
+        other = Draft(graph or self.graph, self.gradients, denied=self._denied, costs=self.costs)
+        other.begin(self._pass_name, self._claim, self._finding)
         other._names = self._names
         return other
 

@@ -1,6 +1,6 @@
 """Sum-product regions: products and sums of tensors, evaluated in the cheapest way that is found."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from graphopt.authoring import (
@@ -12,11 +12,13 @@ from graphopt.authoring import (
     Draft,
     Effect,
     Evaluation,
+    Instances,
     Loose,
     Narrowing,
     Node,
     NoPolynomial,
     NotEmitted,
+    NotGeneral,
     Readings,
     Region,
     Regions,
@@ -29,6 +31,8 @@ from graphopt.authoring import (
     differentiable,
     effect_of,
     evaluation,
+    general,
+    instances,
     laid_freely,
     peak_bytes,
     rewritten,
@@ -62,6 +66,8 @@ class SumProduct:
     4. Where it may pay, operators are spelled out as others: attention as two products around a softmax.
        Then what becomes of all regions that they have a part in is taken together, or nothing of it.
     5. The new nodes are read back, and must be the same polynomial at random points of a finite field.
+    6. Symbolic sizes are numbers for all this, once and once again: what is found and proven both times,
+       but for the numbers, is taken.
 
     *Refuses*: what is written in between, or handed out as a part of larger memory; where gradients are
     wanted, values that one may flow through; what gains less than it may cost; what holds more memory at
@@ -77,39 +83,63 @@ class SumProduct:
     makes_finite = True  # terms cancel, and zeros are not multiplied
 
     def run(self, draft: Draft) -> None:
-        """Visits wide regions first; those in them, where these do not gain more."""
-        whole = spelled(draft)
-        beside = whole.draft
-        dependence = beside.analysis(Dependence)
-        fixed = _never if draft.gradients else dependence.is_fixed
-        left = beside.analysis(differentiable) if draft.gradients else frozenset[str]()
-        readings = draft.costs.known.setdefault(Readings, Readings())
-        regions = Regions(beside.graph, readings, left)
-        work = Work(beside.graph)
-        blocks = [*whole.blocks(regions)]
-        narrow = [*filter(None, (_better(block, whole, fixed, work) for block in blocks))]
-        known = {block.key for block in blocks}
-        gains = [(better.names, better.gain) for better in narrow]
-        wide = []
-        seen = (region for region in regions.widened() if len(region.nodes) <= MOST_NODES)
-        for block in whole.blocks(seen):
-            if block.key in known:
-                continue
-            names = frozenset(node.name for node in block.nodes)
-            inside = sum(gain for members, gain in gains if members <= names)
-            wide.append(_better(block, whole, fixed, work, inside))
-        given = draft.substitution()
-        there = given if beside is draft else beside.substitution()
-        done: set[str] = set()
-        for better in (*_in_parts(whole, readings, fixed), *filter(None, wide), *narrow):
-            if done & better.names:
-                continue
-            refusal = _against(better, whole, given, there) or _too_large(better, whole, fixed)
-            if refusal is None:
-                _rewrite(better, draft)
-                done |= better.names
-            else:
-                draft.miss(better.change.places[-1].node, refusal)
+        """Rewrites the graph; one with symbolic sizes as two with numbers for them would be."""
+        apart = instances(draft.graph, draft.costs.sizes)
+        if apart is None:
+            _rewritten_at_once(draft)
+            return
+        one, other = (draft.beside(instance.graph) for instance in (apart.first, apart.second))
+        first, second = (_by_place(_rewritten_at_once(tried)) for tried in (one, other))
+        nodes = {node.name: node for node in draft.graph.nodes}
+        for missed in one.missed:
+            draft.miss(nodes[missed.node.name], missed.why_not)
+        for name, better in first.items():
+            try:
+                _rewrite(better.general(second[name], apart, draft), draft)
+            except (KeyError, NotGeneral):
+                draft.miss(nodes[name], "it would be done another way at other sizes")
+
+
+def _by_place(found: Iterable["_Better"]) -> dict[str, "_Better"]:
+    return {better.change.places[-1].node.name: better for better in found}
+
+
+def _rewritten_at_once(draft: Draft) -> list["_Better"]:
+    """Rewrites a graph without symbols: wide regions first; those in them, where these do not gain more."""
+    whole = spelled(draft)
+    beside = whole.draft
+    dependence = beside.analysis(Dependence)
+    fixed = _never if draft.gradients else dependence.is_fixed
+    left = beside.analysis(differentiable) if draft.gradients else frozenset[str]()
+    readings = draft.costs.known.setdefault(Readings, Readings())
+    regions = Regions(beside.graph, readings, left)
+    work = Work(beside.graph)
+    blocks = [*whole.blocks(regions)]
+    narrow = [*filter(None, (_better(block, whole, fixed, work) for block in blocks))]
+    known = {block.key for block in blocks}
+    gains = [(better.names, better.gain) for better in narrow]
+    wide = []
+    seen = (region for region in regions.widened() if len(region.nodes) <= MOST_NODES)
+    for block in whole.blocks(seen):
+        if block.key in known:
+            continue
+        names = frozenset(node.name for node in block.nodes)
+        inside = sum(gain for members, gain in gains if members <= names)
+        wide.append(_better(block, whole, fixed, work, inside))
+    given = draft.substitution()
+    there = given if beside is draft else beside.substitution()
+    done, taken = set[str](), list[_Better]()
+    for better in (*_in_parts(whole, readings, fixed), *filter(None, wide), *narrow):
+        if done & better.names:
+            continue
+        refusal = _against(better, whole, given, there) or _too_large(better, whole, fixed)
+        if refusal is None:
+            _rewrite(better, draft)
+            done |= better.names
+            taken.append(better)
+        else:
+            draft.miss(better.change.places[-1].node, refusal)
+    return taken
 
 
 def _in_parts(whole: Spelled, readings: Readings, fixed: Callable[[Value], bool]) -> Iterator["_Better"]:
@@ -142,6 +172,17 @@ class _Better:
     @property
     def names(self) -> frozenset[str]:
         return frozenset(node.name for node in (*self.block.nodes, *self.change.again))
+
+    def general(self, other: "_Better", apart: Instances, draft: Draft) -> "_Better":
+        """For all sizes, of what this is in one instance, and another in the other. Raises NotGeneral."""
+        if len(self.made) != len(other.made):
+            raise NotGeneral
+        made = zip(self.made, other.made, strict=True)
+        return replace(
+            self,
+            change=general(self.change, other.change, apart, draft),
+            made=tuple(replace(a, statement=apart.said(a.statement, b.statement)) for a, b in made),
+        )
 
     def gone(self, whole: Spelled) -> list[Node]:
         """The nodes that need not run any more as they do, in order, and what only shows them something."""
