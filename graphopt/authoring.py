@@ -8,7 +8,7 @@ from graphopt.affine.forms import Applied, nodes_of, widest
 from graphopt.affine.maps import LinearMap
 from graphopt.algebra.blocks import Block, Change, Spelled, change, spelled
 from graphopt.algebra.forms import Readings
-from graphopt.algebra.generality import general
+from graphopt.algebra.generality import general, particular
 from graphopt.algebra.layout import AS_WRITTEN, Loose, laid_freely
 from graphopt.algebra.narrowing import Narrowing
 from graphopt.algebra.polynomial import NoPolynomial
@@ -18,7 +18,7 @@ from graphopt.algebra.showing import NotEmitted
 from graphopt.analysis.dependence import Dependence
 from graphopt.analysis.geometry import Geometry, Views
 from graphopt.analysis.gradients import differentiable
-from graphopt.analysis.instances import Instances, NotGeneral, instances
+from graphopt.analysis.instances import Instance, Instances, NotGeneral, instances
 from graphopt.analysis.keeping import budget_of, choose_kept, price
 from graphopt.analysis.lawful import Lawful
 from graphopt.analysis.memory import Memory
@@ -72,6 +72,7 @@ __all__ = [
     "Form",
     "Geometry",
     "Graph",
+    "Instance",
     "Instances",
     "InvalidGraph",
     "Law",
@@ -123,6 +124,7 @@ __all__ = [
     "nodes_of",
     "operands_commute",
     "operands_of",
+    "particular",
     "peak_bytes",
     "price",
     "print_node",

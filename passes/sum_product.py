@@ -12,6 +12,7 @@ from graphopt.authoring import (
     Draft,
     Effect,
     Evaluation,
+    Instance,
     Instances,
     Loose,
     Narrowing,
@@ -34,6 +35,7 @@ from graphopt.authoring import (
     general,
     instances,
     laid_freely,
+    particular,
     peak_bytes,
     rewritten,
     seconds_of,
@@ -89,7 +91,8 @@ class SumProduct:
             _rewritten_at_once(draft)
             return
         one, other = (draft.beside(instance.graph) for instance in (apart.first, apart.second))
-        first, second = (_by_place(_rewritten_at_once(tried)) for tried in (one, other))
+        first = _by_place(_rewritten_at_once(one, apart.first))
+        second = _by_place(_rewritten_at_once(other, apart.second))
         nodes = {node.name: node for node in draft.graph.nodes}
         for missed in one.missed:
             draft.miss(nodes[missed.node.name], missed.why_not)
@@ -104,15 +107,17 @@ def _by_place(found: Iterable["_Better"]) -> dict[str, "_Better"]:
     return {better.change.places[-1].node.name: better for better in found}
 
 
-def _rewritten_at_once(draft: Draft) -> list["_Better"]:
-    """Rewrites a graph without symbols: wide regions first; those in them, where these do not gain more."""
+def _rewritten_at_once(draft: Draft, instance: Instance | None = None) -> list["_Better"]:
+    """Rewrites a graph without symbols: wide regions first; those in them, where these do not gain more. What
+    holds in an `instance` of one with symbols only stays as it is."""
     whole = spelled(draft)
     beside = whole.draft
     dependence = beside.analysis(Dependence)
     fixed = _never if draft.gradients else dependence.is_fixed
     left = beside.analysis(differentiable) if draft.gradients else frozenset[str]()
     readings = draft.costs.known.setdefault(Readings, Readings())
-    regions = Regions(beside.graph, readings, left)
+    stays = frozenset[str]() if instance is None else particular(whole, instance, readings)
+    regions = Regions(beside.graph, readings, left | stays)
     work = Work(beside.graph)
     blocks = [*whole.blocks(regions)]
     narrow = [*filter(None, (_better(block, whole, fixed, work) for block in blocks))]
@@ -129,7 +134,7 @@ def _rewritten_at_once(draft: Draft) -> list["_Better"]:
     given = draft.substitution()
     there = given if beside is draft else beside.substitution()
     done, taken = set[str](), list[_Better]()
-    for better in (*_in_parts(whole, readings, fixed), *filter(None, wide), *narrow):
+    for better in (*_in_parts(whole, readings, fixed, stays), *filter(None, wide), *narrow):
         if done & better.names:
             continue
         refusal = _against(better, whole, given, there) or _too_large(better, whole, fixed)
@@ -142,10 +147,12 @@ def _rewritten_at_once(draft: Draft) -> list["_Better"]:
     return taken
 
 
-def _in_parts(whole: Spelled, readings: Readings, fixed: Callable[[Value], bool]) -> Iterator["_Better"]:
+def _in_parts(
+    whole: Spelled, readings: Readings, fixed: Callable[[Value], bool], stays: frozenset[str]
+) -> Iterator["_Better"]:
     """Better ways for what is read in part only: from as far in front as pays."""
     graph = whole.draft.graph
-    plain, work, done = Regions(graph, readings, plain=True), Work(graph), set[str]()
+    plain, work, done = Regions(graph, readings, stays, plain=True), Work(graph), set[str]()
     for deepest in (None, 1):
         for block in whole.blocks(Narrowing(graph, plain, fixed, deepest)):
             is_done = any(node.name in done for node in block.nodes)

@@ -164,7 +164,15 @@ class _Change:
     def __init__(self, block: Block, spelled: Spelled, made: Sequence[Rewritten]) -> None:
         self._block, self._spelled = block, spelled
         self._made = {one.root.name: one for one in made}
-        self._values = {one.root.results[0].name: one.value for one in made}
+        # What other sites are spelled out for stands as it is in the given graph.
+        mine = {site.node.name for site in block.sites}
+        others = [site for site in spelled.sites if site.node.name not in mine]
+        self._values = {
+            value.name: result
+            for site in others
+            for value, result in zip(site.values, site.node.results, strict=True)
+        }
+        self._values.update((one.root.results[0].name, one.value) for one in made)
         # Of roots that lie otherwise, only readers are made.
         alone = not block.sites
         regions = [r for r in block.regions if alone or any(root.name in self._made for root in r.needed)]

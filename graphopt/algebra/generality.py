@@ -1,17 +1,57 @@
 """What was made of a graph twice, with numbers for its sizes, for all sizes: nodes have symbols again."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 import sympy
 
-from graphopt.algebra.blocks import Change, Place
-from graphopt.analysis.instances import Instances, NotGeneral
+from graphopt.algebra.blocks import Change, Place, Spelled
+from graphopt.algebra.equality import Equal
+from graphopt.algebra.forms import Form, Readings
+from graphopt.algebra.polynomial import Factor
+from graphopt.algebra.stages import factors_of
+from graphopt.analysis.instances import Instance, Instances, NotGeneral, has_plain_sizes
 from graphopt.draft import Draft
 from graphopt.ir.graph import Arg, Argument, Graph, Mapping, Node, Slice, Value
 from graphopt.ir.graph import Sequence as Items
 from graphopt.ir.literal import Lit
 from graphopt.ir.types import SymType, TensorType
+
+
+def particular(whole: Spelled, instance: Instance, readings: Readings) -> frozenset[str]:
+    """The names of what depends on how large symbolic sizes are: where a part of one is read, or the place is
+    told from where another one ends."""
+    nodes = {node.name: node for node in instance.given.nodes}
+    known = {value.name: readings.leaf(value) for value in whole.draft.graph.values}
+    even: dict[Form, bool] = {}
+
+    def is_even(form: Form) -> bool:
+        if form not in even:
+            even[form] = all(_is_even(factor, instance) for factor in factors_of(form.polynomial))
+        return even[form]
+
+    found = set[str]()
+    for node in whole.draft.graph.nodes:
+        read = readings.of(node, known) or ()
+        plain = has_plain_sizes(nodes[whole.standing(node).name])
+        if not plain or not all(is_even(one.form) for one in read):
+            found.update(value.name for value in node.results)
+    return frozenset(found)
+
+
+def _is_even(factor: Factor, instance: Instance) -> bool:
+    """Whether all dimensions of symbolic sizes, and those along which indices of such run, are read at one
+    place, or as a whole."""
+    if isinstance(factor, Equal):
+        return not any(instance.is_symbolic(index.size) for index in factor.indices)
+    for access, size in zip(factor.accesses, factor.sizes, strict=True):
+        sizes = [index.size for index, _ in access.steps]
+        whole = access.start == access.lowest == 0 and access.highest == size - 1
+        symbolic = any(map(instance.is_symbolic, (size, *sizes)))
+        if symbolic and sizes and not (whole and math.prod(sizes) == size):
+            return False
+    return True
 
 
 def general(first: Change, second: Change, apart: Instances, draft: Draft) -> Change:

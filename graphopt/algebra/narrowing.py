@@ -100,7 +100,7 @@ class Narrowing:
         """What is known of each node: a polynomial, or a function, or what it rearranges."""
         for node in self._graph.nodes:
             name = node.results[0].name if len(node.results) == 1 else ""
-            if not name or self._regions.is_inside(node):
+            if not name or name in self._regions.left or self._regions.is_inside(node):
                 continue
             p = self._regions.polynomial(node)
             function = None if p is not None or self._memory.is_part(node) else function_of(node)

@@ -59,7 +59,7 @@ class Regions:
         nodes with one result alone, and neither norms nor blocks."""
         self._graph = graph
         self._readings = Readings() if readings is None else readings
-        self._wide, self._plain = False, plain
+        self._wide, self._plain, self.left = False, plain, left
         self._last: dict[str, tuple[tuple[Reading | None, ...], tuple[Reading, ...] | None]] = {}
         memory = graph.analysis(Memory)
         self._leaves = {value.name: self._readings.leaf(value) for value in graph.values}

@@ -47,6 +47,10 @@ class Instance:
         kept = tuple(name for name in self.given.kept if name not in numbers)
         return replace(self.given, inputs=inputs, nodes=nodes, outputs=outputs, kept=kept)
 
+    def is_symbolic(self, size: int) -> bool:
+        """Whether a size stands for one with symbols in it."""
+        return any(size % number == 0 for number in self.numbers.values())
+
     def number(self, dim: Dim) -> Dim:
         """What a size is here: itself where symbols are in it that no number stands for."""
         if isinstance(dim, int):
@@ -178,6 +182,24 @@ def instances(graph: Graph, sizes: Sizes) -> Instances | None:
         return found
 
     return Instances(Instance(graph, chosen()), Instance(graph, chosen()))
+
+
+def has_plain_sizes(node: Node) -> bool:
+    """Whether the sizes that a node reads and makes are numbers, and multiples of products of symbols: of
+    others, such as the smaller of two, numbers do not tell which it is."""
+    kinds = (value.type for value in (*node.operands, *node.results))
+    dims = (dim for kind in kinds if isinstance(kind, TensorType) for dim in kind.shape)
+    return all(isinstance(dim, int) or _is_product(dim) for dim in dims)
+
+
+def _is_product(size: sympy.Expr) -> bool:
+    factors = sympy.Mul.make_args(size)
+    return all(
+        isinstance(base, sympy.Symbol) and isinstance(power, sympy.Integer) and power > 0
+        for factor in factors
+        if not isinstance(factor, sympy.Integer)
+        for base, power in (factor.as_base_exp(),)
+    )
 
 
 def _all_in(values: tuple[Value, ...], names: Mapping[str, Lit]) -> bool:

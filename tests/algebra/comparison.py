@@ -44,11 +44,25 @@ def difference(function: Callable[..., Any], arguments: Arguments, dtype: torch.
     """What a caller could tell of the optimised program; None where nothing."""
     with torch.no_grad():
         try:
-            optimized = graphopt.optimize(
-                function, arguments(dtype), passes=[*BEFORE, Always(), "dead-code"], verify=False
-            )
+            optimized = optimized_always(function, arguments(dtype))
         except Unsupported:
             return None
+        return difference_of_calls(function, optimized, arguments, dtype)
+
+
+def optimized_always(
+    function: Callable[..., Any], args: tuple[torch.Tensor, ...], dynamic_shapes: Any = None
+) -> graphopt.Optimized:
+    """Rewritten wherever it can be. Raises Unsupported."""
+    passes = [*BEFORE, Always(), "dead-code"]
+    return graphopt.optimize(function, args, passes=passes, verify=False, dynamic_shapes=dynamic_shapes)
+
+
+def difference_of_calls(
+    function: Callable[..., Any], optimized: Callable[..., Any], arguments: Arguments, dtype: torch.dtype
+) -> str | None:
+    """What a caller could tell by one call of either, without gradients; None where nothing."""
+    with torch.no_grad():
         ours, theirs = arguments(dtype), arguments(dtype)
         old, raised = called(function, theirs)
         new, raises = called(optimized, ours)

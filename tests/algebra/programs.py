@@ -46,11 +46,12 @@ class Program:
         made: Callable[..., Any] = scope["f"]
         return made
 
-    def arguments(self, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
-        """Small integers, the same each time."""
+    def arguments(self, dtype: torch.dtype, more: int = 0) -> tuple[torch.Tensor, ...]:
+        """Small integers, the same each time, of sizes that are by so many `more`, but for those of 1."""
         generator = torch.Generator().manual_seed(len(self.text))
 
-        def ints(*shape: int) -> torch.Tensor:
+        def ints(*sizes: int) -> torch.Tensor:
+            shape = [size + more if size > 1 else size for size in sizes]
             return torch.randint(-2, 3, shape, generator=generator).to(dtype)
 
         scope: dict[str, Any] = {"torch": torch, "ints": ints}
