@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from graphopt.alternatives import Alternative, alternatives
 from graphopt.authoring import Pass
 from graphopt.cache.derived import NotDerived
 from graphopt.capture import as_module, capture
@@ -136,7 +137,8 @@ def optimize(
     on_guard: what a call does that breaks a guard: run the "original" (and warn once), raise
         GuardError ("error"), or make another variant ("recapture").
     nonfinite: "finite" or "exact": whether a pass may make something finite of what is not, as terms that
-        cancel are; no default one does. One that rounds otherwise may put a NaN in the place of an infinity.
+        cancel are; of the default ones sum-product does, and "exact" leaves it out. One that rounds otherwise
+        may put a NaN in the place of an infinity.
     seed: of the random stream while verifying.
     time_budget_s: seconds that verification may take.
     profile: how fast the machine is, for decisions by cost: a Profile, or the path of one; None for what
@@ -179,6 +181,20 @@ def optimize(
         if verify and measure and verification.equivalent is not False and not confirmed[EXAMPLE].raises:
             progress("measure")
             timings = time_program(verifier, made.program)
+        others: list[Alternative] = []
+        if verification.equivalent is not False:
+            denied = {one.step.site: one.reason for one in made.rolled_back}
+            timed = verify and measure
+            others = alternatives(
+                program,
+                made.program,
+                made.steps,
+                to_run,
+                denied,
+                pinned,
+                verifier if verify else None,
+                timed=timed,
+            )
         slower = frozenset(grad for grad, one in timings.items() if one.timing and one.timing.slower)
         record.before, record.after = program.graph, made.program.graph
         record.report = Report(
@@ -195,16 +211,22 @@ def optimize(
             timings=tuple(timings.values()),
             profile=pinned.origin,
             passes=tuple(one.name for one in chosen),
-            notes=(*made.notes, *(f"{one.name} may make finite what is not: left out" for one in left_out)),
+            alternatives=tuple(str(one) for one in others if not one.refusal),
+            notes=(
+                *made.notes,
+                *(f"not used {one}: {one.refusal}" for one in others if one.refusal),
+                *(f"{one.name} may make finite what is not: left out" for one in left_out),
+            ),
         )
-        return Offer(made.program, record.report.accepted, slower)
+        beside = tuple(one.program for one in others if not one.refusal)
+        return Offer(made.program, record.report.accepted, slower, beside)
 
     if args is None and kwargs is None:
         return Optimized(OptimizedModule(original, (), Policy(on_guard, capture_and_rewrite)), record)
     example = tuple(args) if args is not None else ()
     offer = capture_and_rewrite(example, kwargs or {})
     policy = Policy(on_guard, capture_and_rewrite, offer.left)
-    module = OptimizedModule(original, (offer.program,), policy)
+    module = OptimizedModule(original, offer.programs, policy)
     if not offer.accepted:
         serving_of(module).retire()
     else:

@@ -40,7 +40,8 @@ class Report:
     """The result of one `optimize()`.
 
     `rolled_back` are steps that a check found guilty. `equivalent` is None where it was not checked.
-    `unchecked` says what was not, and why; `notes` what else went otherwise than it should. `accepted`
+    `unchecked` says what was not, and why; `notes` what else went otherwise than it should. `alternatives`
+    are other graphs for some sizes: under which condition, and what they do. `accepted`
     tells whether `opt.module` runs the emitted graph: False brings the original back.
     """
 
@@ -57,6 +58,7 @@ class Report:
     passes: tuple[str, ...] = field(default=())
     timings: tuple[Measured, ...] = ()
     profile: str = ""
+    alternatives: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> str:
@@ -76,6 +78,7 @@ class Report:
                 "rolled_back": [_step(one.step) | {"reason": one.reason} for one in self.rolled_back],
                 "evidence": self.evidence,
                 "unchecked": self.unchecked,
+                "alternatives": self.alternatives,
                 "notes": self.notes,
                 "difference": self.difference,
                 "equivalent": self.equivalent,
@@ -109,6 +112,7 @@ class Report:
                 f"{self.after.kept} values that hold {_mega(self.after.kept_bytes)} MB are kept from call to"
                 " call; a saved program has them stored and does not follow their sources"
             )
+        yield from (f"another graph {one}" for one in self.alternatives)
         yield from self._noted()
         yield from self.proof()
 

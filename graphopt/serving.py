@@ -30,12 +30,13 @@ MAX_VARIANTS = 8
 class Variant:
     """One program bound to one model: its guard and its emitted graph."""
 
-    def __init__(self, program: Program, model: torch.nn.Module) -> None:
+    def __init__(self, program: Program, model: torch.nn.Module, derived: dict[Derivation, Derived]) -> None:
+        """`derived`: what is kept for this program, and for others with the same constants."""
         self.program = program
         self.training = [(module, module.training) for module in model.modules()]
         self.guard = Guard(program.facts, model, look_of)
         self._model = model
-        self._derived: dict[Derivation, Derived] = {}
+        self._derived = derived
         self.graph_module = self._emitted(as_torch_has_it(program.graph))
         self._emitted_all = [self.graph_module]  # without gradients; and with, where it is another graph
         if program.training is not None:
@@ -188,11 +189,18 @@ def _nothing() -> None:
 @dataclass(frozen=True)
 class Offer:
     """A program for a call, and whether it may serve: it was not found to do something else, nor to be
-    slower, but for calls that are `left` to the original: without gradients (False), or with (True)."""
+    slower, but for calls that are `left` to the original: without gradients (False), or with (True). Those
+    `beside` it serve before it where they fit."""
 
     program: Program
     accepted: bool
     left: frozenset[bool] = frozenset()
+    beside: tuple[Program, ...] = ()
+
+    @property
+    def programs(self) -> tuple[Program, ...]:
+        """All, in the order in which they serve."""
+        return (*self.beside, self.program)
 
 
 @dataclass
@@ -215,7 +223,8 @@ class Serving:
     def __init__(self, original: torch.nn.Module, programs: tuple[Program, ...], policy: Policy) -> None:
         self.original = original
         self.policy = policy
-        self.variants = [Variant(program, original) for program in programs]
+        self._kept: list[tuple[dict[str, torch.Tensor], dict[Derivation, Derived]]] = []
+        self.variants = [self._variant(program) for program in programs]
         self.when_retired: Callable[[], None] = _nothing
         self._retired: Variant | None = None
         self._warned = False
@@ -314,13 +323,21 @@ class Serving:
         """A variant for a call; None, and none ever after, where it is not accepted."""
         assert self.policy.capture is not None
         offer = self.policy.capture(args, kwargs)
-        variant = Variant(offer.program, self.original)
+        *beside, variant = map(self._variant, offer.programs)
         if not offer.accepted:
             self._retire(variant)
             return None
         self.policy.left |= offer.left
-        self.variants.append(variant)
+        self.variants += (*beside, variant)
         return variant
+
+    def _variant(self, program: Program) -> Variant:
+        """A program bound to the model; those with the same constants keep derived values in one place."""
+        kept = next((one for constants, one in self._kept if constants is program.constants), None)
+        if kept is None:
+            kept = {}
+            self._kept.append((program.constants, kept))
+        return Variant(program, self.original, kept)
 
     @property
     def newest(self) -> Variant:

@@ -56,7 +56,7 @@ def read_all(
         if kind.dtype != result.dtype and (node.op not in GATHERS or kind.dtype.is_floating_point):
             raise NoPolynomial
     found = _parts(node, known) if node.many else (_polynomial(node, known, exact),)
-    if any(p.shape != shape_of(value) for p, value in zip(found, node.results, strict=True)):
+    if [p.shape for p in found] != [shape_of(value) for value in node.results]:
         raise NoPolynomial  # with numbers for symbols, some of which no call has together
     if not all(is_told(term.coefficient) for p in found for term in p.terms):
         raise NoPolynomial  # 1 / (2³¹ − 19) is nothing in a field of so many elements

@@ -130,25 +130,40 @@ def non_finite(
 def other_sizes(
     graph: Graph, model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Iterator[tuple[str, tuple[Any, ...], dict[str, Any]]]:
-    """The arguments with every symbolic size 0, 1, and larger than in the example; elements are repeated
-    or left out. Nothing where all sizes are known."""
-    call = Call.of(model, args, kwargs)
-    given = {e.source.index: e.value.type for e in graph.inputs if isinstance(e.source, Argument)}
+    """The arguments with every symbolic size 0, 1, and larger than in the example. Nothing where all sizes
+    are known."""
     sizes: dict[sympy.Symbol, int] = {}
-    for index, kind in given.items():
-        leaf = call.leaves[index]
+    leaves = Call.of(model, args, kwargs).leaves
+    for index, kind in _given(graph).items():
+        leaf = leaves[index]
         for dim, size in zip(_dims(kind), leaf.shape if torch.is_tensor(leaf) else (leaf,), strict=True):
             if isinstance(dim, sympy.Symbol):
                 sizes.setdefault(dim, int(size))
     choices = (("empty", lambda size: 0), ("of size 1", lambda size: 1), ("larger", lambda size: size + 3))
     for name, choice in choices if sizes else ():
-        chosen = {symbol: choice(size) for symbol, size in sizes.items()}
-        leaves = [
-            _resized(leaf, [_evaluated(dim, chosen) for dim in _dims(given[i])]) if i in given else leaf
-            for i, leaf in enumerate(call.leaves)
-        ]
-        resized_args, resized_kwargs, _ = call.replay(tuple(leaves))
-        yield name, resized_args, resized_kwargs
+        yield name, *of_sizes(graph, model, args, kwargs, {s: choice(size) for s, size in sizes.items()})
+
+
+def of_sizes(
+    graph: Graph,
+    model: torch.nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    sizes: Mapping[sympy.Symbol, int],
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments with symbolic sizes as given; elements are repeated or left out."""
+    call, given = Call.of(model, args, kwargs), _given(graph)
+    leaves = [
+        _resized(leaf, [_evaluated(dim, sizes) for dim in _dims(given[i])]) if i in given else leaf
+        for i, leaf in enumerate(call.leaves)
+    ]
+    resized_args, resized_kwargs, _ = call.replay(tuple(leaves))
+    return resized_args, resized_kwargs
+
+
+def _given(graph: Graph) -> dict[int, Type]:
+    """The types of the arguments, by index."""
+    return {e.source.index: e.value.type for e in graph.inputs if isinstance(e.source, Argument)}
 
 
 def _dims(kind: Type) -> tuple[Any, ...]:
@@ -157,7 +172,7 @@ def _dims(kind: Type) -> tuple[Any, ...]:
     return (kind.expr,) if isinstance(kind, SymType) else (None,)
 
 
-def _evaluated(dim: Any, sizes: dict[sympy.Symbol, int]) -> int | None:
+def _evaluated(dim: Any, sizes: Mapping[sympy.Symbol, int]) -> int | None:
     if isinstance(dim, sympy.Expr):
         value = dim.subs(sizes)
         return int(value) if value.is_Integer else None
