@@ -178,6 +178,7 @@ class Draft:
         self._limit = limit
         self._size = graph.size
         self._most = _GROWTH * self._size + _SOME
+        self._quiet: dict[str, Graph] = {}  # by pass: the graph that it last found nothing in
         self.begin("", Claim.BITWISE, "")
         self._names = {node.name for node in graph.nodes}
         self._names.update(entry.value.name for entry in graph.inputs)
@@ -369,7 +370,21 @@ class Draft:
         if len(self.steps) > self._first:
             self.graph = applied(self.graph, self.steps[self._first :])
             self._start()
+            self._quiet.pop(self._pass_name, None)
+        else:
+            self._quiet[self._pass_name] = self.graph
         return self.graph
+
+    def touched(self) -> dict[str, Value] | None:
+        """The values that are made or read by other nodes than when the current pass last looked, by name; None
+        where it has not yet, or edited what it saw."""
+        last = self._quiet.get(self._pass_name)
+        if last is None:
+            return None
+        before = {id(node): node for node in last.nodes}
+        changed = [node for node in self.graph.nodes if before.pop(id(node), None) is None]
+        every = (value for node in (*changed, *before.values()) for value in (*node.operands, *node.results))
+        return {value.name: value for value in every}
 
     def denial(self, node: Node) -> str | None:
         """Why the current pass must leave a node as it is; None where it need not."""

@@ -26,6 +26,7 @@ from graphopt.authoring import (
     Rewritten,
     Spelled,
     Substitution,
+    TensorType,
     Value,
     Work,
     change,
@@ -86,6 +87,9 @@ class SumProduct:
 
     def run(self, draft: Draft) -> None:
         """Rewrites the graph; one with symbolic sizes as two with numbers for them would be."""
+        touched = draft.touched()
+        if touched is not None and not any(map(_is_floating, touched.values())):
+            return  # it would find what it found: nothing
         apart = instances(draft.graph, draft.costs.sizes)
         if apart is None:
             _rewritten_at_once(draft)
@@ -101,6 +105,10 @@ class SumProduct:
                 _rewrite(better.general(second[name], apart, draft), draft)
             except (KeyError, NotGeneral):
                 draft.miss(nodes[name], "it would be done another way at other sizes")
+
+
+def _is_floating(value: Value) -> bool:
+    return isinstance(value.type, TensorType) and value.type.dtype.is_floating_point
 
 
 def _by_place(found: Iterable["_Better"]) -> dict[str, "_Better"]:
@@ -134,7 +142,7 @@ def _rewritten_at_once(draft: Draft, instance: Instance | None = None) -> list["
     given = draft.substitution()
     there = given if beside is draft else beside.substitution()
     done, taken = set[str](), list[_Better]()
-    for better in (*_in_parts(whole, readings, fixed, stays), *filter(None, wide), *narrow):
+    for better in (*_in_parts(whole, readings, fixed, left | stays), *filter(None, wide), *narrow):
         if done & better.names:
             continue
         refusal = _against(better, whole, given, there) or _too_large(better, whole, fixed)
@@ -154,7 +162,10 @@ def _in_parts(
     graph = whole.draft.graph
     plain, work, done = Regions(graph, readings, stays, plain=True), Work(graph), set[str]()
     for deepest in (None, 1):
-        for block in whole.blocks(Narrowing(graph, plain, fixed, deepest)):
+        blocks = [*whole.blocks(Narrowing(graph, plain, fixed, deepest))]
+        if not blocks:
+            return  # nor from nearer by
+        for block in blocks:
             is_done = any(node.name in done for node in block.nodes)
             better = None if is_done else _better(block, whole, fixed, work)
             if better is not None:

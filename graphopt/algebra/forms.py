@@ -136,6 +136,9 @@ class Readings:
         self._forms: dict[Polynomial, Form] = {}
         self._leaves: dict[TensorType, Form] = {}
         self._read: dict[object, tuple[tuple[Form, tuple[int, ...]], ...] | None] = {}
+        # By the node's id: itself, and what it is but for its operands. Nodes that are alike have one number.
+        self._alike: dict[int, tuple[Node, Node, int]] = {}
+        self._numbers: dict[Node, int] = {}
 
     def leaf(self, value: Value) -> Reading | None:
         """A tensor as it is; None for what is none of static size."""
@@ -160,23 +163,33 @@ class Readings:
         operands = {value.name: value for value in node.operands}
         readings = {name: reading for name in operands if (reading := known[name]) is not None}
         together = Together.of(readings.values())
-        new = {name: Value(f"operand {i}", value.type) for i, (name, value) in enumerate(operands.items())}
-        alike = Node(
-            "node",
-            node.op,
-            tuple(replace_values(arg, new) for arg in node.args),
-            tuple((name, replace_values(arg, new)) for name, arg in node.kwargs),
-            tuple(Value(f"result {i}", value.type) for i, value in enumerate(node.results)),
-            node.many,
-        )
-        place = alike, tuple(name in readings for name in operands), together.key
+        alike, number = self._called(node, operands)
+        place = number, tuple(name in readings for name in operands), together.key
         if place not in self._read:
-            self._read[place] = self._new(alike, [new[name].name for name in readings], together)
+            names = {name: f"operand {i}" for i, name in enumerate(operands)}
+            self._read[place] = self._new(alike, [names[name] for name in readings], together)
         found = self._read[place]
         if found is None:
             return None
         leaves = (*together.leaves, *operands.values(), *node.results)
         return tuple(Reading(form, tuple(leaves[number] for number in numbers)) for form, numbers in found)
+
+    def _called(self, node: Node, operands: Mapping[str, Value]) -> tuple[Node, int]:
+        """The node with other names for its operands and results, and a number that is its alone."""
+        found = self._alike.get(id(node))
+        if found is None:
+            new = {name: Value(f"operand {i}", value.type) for i, (name, value) in enumerate(operands.items())}
+            alike = Node(
+                "node",
+                node.op,
+                tuple(replace_values(arg, new) for arg in node.args),
+                tuple((name, replace_values(arg, new)) for name, arg in node.kwargs),
+                tuple(Value(f"result {i}", value.type) for i, value in enumerate(node.results)),
+                node.many,
+            )
+            found = node, alike, self._numbers.setdefault(alike, len(self._numbers))
+            self._alike[id(node)] = found
+        return found[1:]
 
     def _new(
         self, node: Node, names: Sequence[str], together: Together

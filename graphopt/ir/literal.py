@@ -39,10 +39,8 @@ def _bits(value: Scalar) -> object:
         return b"nan" if value != value else struct.pack("<d", value)
     if isinstance(value, complex):
         return _bits(value.real), _bits(value.imag)
-    if isinstance(value, int):
-        # hash(-1) == hash(-2) in CPython; the text keeps even the hashes of the two apart.
-        return str(int(value))
-    return value
+    # hash(-1) == hash(-2) in CPython; this keeps even the hashes of the two apart.
+    return "-1" if type(value) is int and value == -1 else value
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,7 +60,13 @@ class Lit:
         return type(self.value), _bits(self.value)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Lit) and self._key() == other._key()
+        if self is other:
+            return True
+        if type(other) is not Lit or type(self.value) is not type(other.value):
+            return False
+        if isinstance(self.value, float | complex):
+            return _bits(self.value) == _bits(other.value)
+        return self.value == other.value
 
     def __hash__(self) -> int:
         return hash(self._key())
