@@ -12,10 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import peft
 import torch
 import transformers as tf
 from torch import nn
 from torch.nn.utils import parametrizations
+from torch_geometric.nn import DenseGCNConv
+from transformers.models.siglip.modeling_siglip import SiglipMultiheadAttentionPoolingHead
 
 import graphopt
 from graphopt.latency import THREAD, compare
@@ -120,6 +123,53 @@ def symmetric() -> Case:
     return layer, {"input": torch.randn(4, 768)}
 
 
+class DenseGCN(nn.Module):
+    """Two layers over all pairs of nodes, as torch_geometric writes them: Â (X W)."""
+
+    def __init__(self, features: int, hidden: int) -> None:
+        super().__init__()
+        self.first, self.second = DenseGCNConv(features, hidden), DenseGCNConv(hidden, features)
+
+    def forward(self, x: torch.Tensor, adjacency: torch.Tensor) -> torch.Tensor:
+        return self.second(torch.relu(self.first(x, adjacency)), adjacency)
+
+
+def gcn() -> Case:
+    adjacency = (torch.rand(1, 1024, 1024) < 0.01).float()
+    return DenseGCN(32, 512), {"x": torch.randn(1, 1024, 32), "adjacency": adjacency}
+
+
+class LinearAttention(nn.Module):
+    """Attention without softmax, as its formula reads: (φ(Q) φ(K)ᵀ) V over the sums of rows."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads, self.qkv, self.out = heads, nn.Linear(width, 3 * width), nn.Linear(width, width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q, k, v = (
+            one.unflatten(-1, (self.heads, -1)).transpose(1, 2) for one in self.qkv(x).chunk(3, dim=-1)
+        )
+        scores = (nn.functional.elu(q) + 1) @ (nn.functional.elu(k) + 1).transpose(-1, -2)
+        mixed = (scores @ v) / scores.sum(-1, keepdim=True)
+        return self.out(mixed.transpose(1, 2).flatten(2))
+
+
+def linear_attention() -> Case:
+    return LinearAttention(512, 8), {"x": torch.randn(1, 2048, 512)}
+
+
+def lora() -> Case:
+    model, given = bert()
+    config = peft.LoraConfig(r=16, lora_alpha=32, target_modules=["query", "value"])
+    return peft.get_peft_model(model, config), given
+
+
+def siglip_head() -> Case:
+    config = tf.SiglipVisionConfig(hidden_size=768, num_attention_heads=12, intermediate_size=3072)
+    return SiglipMultiheadAttentionPoolingHead(config), {"hidden_state": torch.randn(2, 196, 768)}
+
+
 CASES: dict[str, tuple[Callable[[], Case], float | None]] = {
     "DeBERTa-v2": (deberta_v2, 1.30),
     "SEW-D, 1 × 16,000 samples": (sew_d, 1.9),
@@ -134,6 +184,10 @@ CASES: dict[str, tuple[Callable[[], Case], float | None]] = {
     "symmetric, 1 linear layer": (symmetric, 1.3),
     "BERT": (bert, None),
     "Llama": (llama, None),
+    "GCN (torch_geometric, dense), 1,024 nodes, 32 → 512 → 32": (gcn, None),
+    "linear attention as written, 1 × 2,048 tokens, 512": (linear_attention, None),
+    "BERT with LoRA (peft, not merged)": (lora, None),
+    "SigLIP's pooling head, 2 × 196": (siglip_head, None),
 }
 
 

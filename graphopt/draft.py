@@ -376,8 +376,8 @@ class Draft:
         return self.graph
 
     def touched(self) -> dict[str, Value] | None:
-        """The values that are made or read by other nodes than when the current pass last looked, by name; None
-        where it has not yet, or edited what it saw."""
+        """By name, the values that are made or read by other nodes than when the current pass last looked.
+        None where it has not yet, or edited what it saw."""
         last = self._quiet.get(self._pass_name)
         if last is None:
             return None

@@ -15,13 +15,6 @@ from bench.algebra.negatives import Negative, Program
 from bench.comparison import forward_code, observe
 from graphopt.latency import THREAD, Timing, compare
 
-_AT = graphopt.LOSSLESS.index("affine-fold")
-PASSES = (
-    graphopt.LOSSLESS
-    if "sum-product" in graphopt.LOSSLESS
-    else (*graphopt.LOSSLESS[:_AT], "sum-product", *graphopt.LOSSLESS[_AT:])
-)
-"""The lossless ones, and the one that is tried."""
 SLOWER = 1.05
 
 
@@ -77,7 +70,7 @@ def tried(idea: str, expression: Expression, budget_s: float, with_compile: bool
         prepared = parameters if expression.prepare is None else expression.prepare(*parameters)
         began = time.perf_counter()
         try:
-            opt = graphopt.optimize(naive, inputs, passes=PASSES, measure=False)
+            opt = graphopt.optimize(naive, inputs, measure=False)
         except graphopt.Unsupported as refused:
             row.note = f"refused: {refused}".splitlines()[0]
             return row
@@ -115,7 +108,7 @@ def tried_negative(negative: Negative, budget_s: float) -> NegativeRow:
     with torch.no_grad():
         expected = observe(program, (negative.tensors(), {}), code)
         try:
-            opt = graphopt.optimize(program, negative.tensors(), passes=PASSES, measure=False)
+            opt = graphopt.optimize(program, negative.tensors(), measure=False)
         except graphopt.Unsupported as refused:
             row.note = f"refused: {refused}".splitlines()[0]
             return row

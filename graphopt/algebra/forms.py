@@ -178,7 +178,9 @@ class Readings:
         """The node with other names for its operands and results, and a number that is its alone."""
         found = self._alike.get(id(node))
         if found is None:
-            new = {name: Value(f"operand {i}", value.type) for i, (name, value) in enumerate(operands.items())}
+            new = {
+                name: Value(f"operand {i}", value.type) for i, (name, value) in enumerate(operands.items())
+            }
             alike = Node(
                 "node",
                 node.op,

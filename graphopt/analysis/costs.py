@@ -26,7 +26,10 @@ class Costs:
         place = Costs.seconds, id(node)
         found = self.known.get(place)
         if found is None:
-            found = self.known[place] = node, node_seconds(node, self.profile, self.sizes)  # the id stays taken
+            found = self.known[place] = (
+                node,
+                node_seconds(node, self.profile, self.sizes),
+            )  # the id stays taken
         seconds: float = found[1]
         return seconds
 

@@ -16,7 +16,7 @@ from graphopt.analysis.cost import node_cost
 from graphopt.analysis.dependence import Dependence
 from tests.sameness import assert_same
 
-PASSES = [*graphopt.LOSSLESS[:4], "sum-product", *graphopt.LOSSLESS[4:]]
+PASSES = graphopt.LOSSLESS
 D, H = 256, 4
 KEYS = 300
 
