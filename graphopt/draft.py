@@ -178,7 +178,7 @@ class Draft:
         self._limit = limit
         self._size = graph.size
         self._most = _GROWTH * self._size + _SOME
-        self._quiet: dict[str, Graph] = {}  # by pass: the graph that it last found nothing in
+        self._quiet: dict[str, tuple[Graph, list[Missed]]] = {}  # where a pass last found nothing
         self.begin("", Claim.BITWISE, "")
         self._names = {node.name for node in graph.nodes}
         self._names.update(entry.value.name for entry in graph.inputs)
@@ -372,19 +372,23 @@ class Draft:
             self._start()
             self._quiet.pop(self._pass_name, None)
         else:
-            self._quiet[self._pass_name] = self.graph
+            missed = [one for one in self.missed if one.pass_name == self._pass_name]
+            self._quiet[self._pass_name] = self.graph, missed
         return self.graph
 
-    def touched(self) -> dict[str, Value] | None:
-        """By name, the values that are made or read by other nodes than when the current pass last looked.
-        None where it has not yet, or edited what it saw."""
-        last = self._quiet.get(self._pass_name)
-        if last is None:
-            return None
+    def is_settled(self, matters: Callable[[Value], bool]) -> bool:
+        """Whether the current pass found nothing the last time, and none of the values that matter is made or
+        read by other nodes since. Then what it missed it misses still."""
+        if self._pass_name not in self._quiet:
+            return False
+        last, missed = self._quiet[self._pass_name]
         before = {id(node): node for node in last.nodes}
         changed = [node for node in self.graph.nodes if before.pop(id(node), None) is None]
-        every = (value for node in (*changed, *before.values()) for value in (*node.operands, *node.results))
-        return {value.name: value for value in every}
+        nodes = (*changed, *before.values())
+        if any(matters(value) for node in nodes for value in (*node.operands, *node.results)):
+            return False
+        self.missed += missed
+        return True
 
     def denial(self, node: Node) -> str | None:
         """Why the current pass must leave a node as it is; None where it need not."""

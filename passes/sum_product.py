@@ -87,9 +87,8 @@ class SumProduct:
 
     def run(self, draft: Draft) -> None:
         """Rewrites the graph; one with symbolic sizes as two with numbers for them would be."""
-        touched = draft.touched()
-        if touched is not None and not any(map(_is_floating, touched.values())):
-            return  # it would find what it found: nothing
+        if draft.is_settled(_is_floating):
+            return
         apart = instances(draft.graph, draft.costs.sizes)
         if apart is None:
             _rewritten_at_once(draft)

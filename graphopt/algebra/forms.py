@@ -23,7 +23,7 @@ from graphopt.algebra.reading import read_all
 from graphopt.ir.graph import Node, Value, replace_values
 from graphopt.ir.types import TensorType
 
-MOST_TERMS, MOST_FACTORS = 2, 4
+MOST_TERMS, MOST_FACTORS = 4, 4
 """Of a small polynomial."""
 
 
