@@ -74,7 +74,8 @@ def crossing(
     it gains little, or no condition tells."""
 
     def gain(sizes: Numbers) -> float:
-        return call_seconds(graph, profile, sizes) / call_seconds(other, profile, sizes)
+        before, after = (call_seconds(one, profile, sizes) for one in (graph, other))
+        return before / after if after else 1.0
 
     gained = gain(far)
     if gained < GAIN or gain(near) > 1:
