@@ -18,7 +18,7 @@ from graphopt.algebra.showing import NotEmitted
 from graphopt.analysis.dependence import Dependence
 from graphopt.analysis.geometry import Geometry, Views
 from graphopt.analysis.gradients import differentiable
-from graphopt.analysis.instances import Instance, Instances, NotGeneral, instances
+from graphopt.analysis.instances import SMALLEST, Instance, Instances, NotGeneral, instances
 from graphopt.analysis.keeping import budget_of, choose_kept, price
 from graphopt.analysis.lawful import Lawful
 from graphopt.analysis.memory import Memory
@@ -56,6 +56,7 @@ class Pass(Protocol):
 
 __all__ = [
     "AS_WRITTEN",
+    "SMALLEST",
     "AffineForms",
     "Alias",
     "Applied",

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from graphopt.authoring import (
     AS_WRITTEN,
+    SMALLEST,
     Block,
     Change,
     Claim,
@@ -89,21 +90,38 @@ class SumProduct:
         """Rewrites the graph; one with symbolic sizes as two with numbers for them would be."""
         if draft.is_settled(_is_floating):
             return
-        apart = instances(draft.graph, draft.costs.sizes)
-        if apart is None:
+        if not draft.graph.symbols:
             _rewritten_at_once(draft)
             return
-        one, other = (draft.beside(instance.graph) for instance in (apart.first, apart.second))
-        first = _by_place(_rewritten_at_once(one, apart.first))
-        second = _by_place(_rewritten_at_once(other, apart.second))
-        nodes = {node.name: node for node in draft.graph.nodes}
-        for missed in one.missed:
-            draft.miss(nodes[missed.node.name], missed.why_not)
-        for name, better in first.items():
-            try:
-                _rewrite(better.general(second[name], apart, draft), draft)
-            except (KeyError, NotGeneral):
-                draft.miss(nodes[name], "it would be done another way at other sizes")
+        done = set[str]()
+        for least in SMALLEST:
+            draft.missed = [one for one in draft.missed if one.pass_name != self.name]
+            apart = instances(draft.graph, draft.costs.sizes, least)
+            if apart is None or not _rewritten_for_all(draft, apart, done):
+                return
+
+
+def _rewritten_for_all(draft: Draft, apart: Instances, done: set[str]) -> bool:
+    """Rewrites a graph with symbols, but for nodes that are `done`, as two with numbers for them would be.
+    Whether something would be rewritten in one, and not or otherwise in the other."""
+    one, other = (draft.beside(instance.graph) for instance in (apart.first, apart.second))
+    first = _by_place(_rewritten_at_once(one, apart.first))
+    second = _by_place(_rewritten_at_once(other, apart.second))
+    nodes = {node.name: node for node in draft.graph.nodes}
+    differing = []
+    for name, better in first.items():
+        if done & better.names:
+            continue
+        try:
+            _rewrite(better.general(second[name], apart, draft), draft)
+            done |= better.names
+        except (KeyError, NotGeneral):
+            differing.append(nodes[name])
+    for missed in one.missed:
+        draft.miss(nodes[missed.node.name], missed.why_not)
+    for node in differing:
+        draft.miss(node, "it would be done another way at other sizes")
+    return bool(differing)
 
 
 def _is_floating(value: Value) -> bool:

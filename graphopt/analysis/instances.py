@@ -18,8 +18,9 @@ from graphopt.ir.graph import Mapping as Named
 from graphopt.ir.literal import Lit
 from graphopt.ir.types import Dim, SymType, TensorType, Type
 
-LEAST = 5
-"""The smallest number that stands for a size: 2 and 3 are in every graph."""
+SMALLEST = 5, 31
+"""The smallest number that stands for a size: 2 and 3 are in every graph; and the one to try next, for prices
+differ less among larger ones."""
 DEGREE, NEAR = 4, 2
 """Of products of symbols, and how far from one, or from a size of the graph, others are said."""
 
@@ -162,9 +163,9 @@ class Instances:
         return found
 
 
-def instances(graph: Graph, sizes: Sizes) -> Instances | None:
-    """Two instances of a graph with symbolic sizes, numbers as near the known `sizes` as may be; None for one
-    without."""
+def instances(graph: Graph, sizes: Sizes, least: int = SMALLEST[0]) -> Instances | None:
+    """Two instances of a graph with symbolic sizes; None for one without. Numbers are as near the known
+    `sizes` as may be, and not below the `least`."""
     symbols = sorted(graph.symbols, key=str)
     if not symbols:
         return None
@@ -174,7 +175,7 @@ def instances(graph: Graph, sizes: Sizes) -> Instances | None:
     def chosen() -> dict[sympy.Symbol, int]:
         found = {}
         for symbol in symbols:
-            number = sympy.nextprime(max(LEAST, sizes.number(symbol)) - 1)
+            number = sympy.nextprime(max(least, sizes.number(symbol)) - 1)
             while number in taken or any(other % number == 0 for other in static):
                 number = sympy.nextprime(number)
             taken.add(number)
