@@ -51,6 +51,15 @@ class Form:
         counts = (sum(not isinstance(f, Equal) for f in term.factors) for term in self.united.terms)
         return any(count > 2 for count in counts)
 
+    @cached_property
+    def is_scaled(self) -> bool:
+        """Whether it is elements of one leaf, each multiplied by the same number, and nothing is summed."""
+        match self.polynomial.terms:
+            case (Term(_, (Factor() as factor,)) as term,):
+                return not isinstance(factor, Equal) and not self.polynomial.bound(term)
+            case _:
+                return False
+
     @property
     def is_large(self) -> bool:
         """Whether it has more terms than can be looked at."""

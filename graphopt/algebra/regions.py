@@ -1,6 +1,7 @@
 """Sum-product regions of a graph: what hangs together by operators that are polynomials."""
 
 import copy
+import math
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from graphopt.analysis.memory import Memory
 from graphopt.analysis.partition import Partition
 from graphopt.analysis.seconds import is_narrow
 from graphopt.ir.graph import Graph, Node, Value
-from graphopt.ir.operands import tensor_of
+from graphopt.ir.operands import shape_of, tensor_of
 from graphopt.ir.ops import Alias, lookup
 
 
@@ -42,6 +43,13 @@ MOST_READERS = 4
 """Nodes that read a small value which is seen through, in wide regions."""
 
 _Known = Callable[[Value], Reading | None]
+
+
+def _is_repeated(node: Node, reading: Reading) -> bool:
+    """Whether a node makes few elements of many, each of which is but one: the sum of what was expanded."""
+    result = math.prod(shape_of(node.results[0]))
+    fewer = any(result < math.prod(shape_of(value)) for value in node.operands)
+    return fewer and reading.form.is_scaled
 
 
 class Regions:
@@ -153,7 +161,7 @@ class Regions:
             needed = [n for n in nodes if n.results[0].name in self._needed and not n.many]
             readings = tuple(self._wanted(node.results[0].name) for node in needed)
             several = len(nodes) > 1 or any(one.form.is_long for one in readings)
-            if needed and (several or is_narrow(nodes[0])):
+            if needed and (several or is_narrow(nodes[0]) or _is_repeated(nodes[0], readings[0])):
                 yield Region(tuple(nodes), tuple(needed), readings, self._shown_to(nodes))
 
     def _shown_to(self, nodes: Sequence[Node]) -> tuple[Node, ...]:
