@@ -19,13 +19,17 @@ from tests.mutation.planting import ROOT
 TESTS = (
     "tests/passes",
     "tests/analysis",
+    "tests/algebra",
     "tests/test_builder.py",
     "tests/test_draft.py",
     "tests/test_rules.py",
+    "tests/test_tune.py",
     "tests/ir/test_laws.py",
+    "tests/ir/test_operators.py",
     "tests/ir/test_ops.py",
     "tests/ir/test_regions.py",
 )
+"""All that import a planted file, and those of what decides in one of them with an option only."""
 LOADED = ("torch", "torch._dynamo", "torch.export", "sympy", "networkx")
 """What the tests need besides the two packages: imported once, in the parent of all children."""
 

@@ -1,9 +1,11 @@
-"""Which miscompiles are planted in a file."""
+"""Which miscompiles are planted in a file, and which tests are to catch them."""
 
+import ast
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.mutation.planting import mutants
+from tests.mutation.planting import FILES, ROOT, mutants
+from tests.mutation.running import TESTS
 
 TEXT = """
 def refusal(x, ys, zs):
@@ -50,3 +52,22 @@ def test_each_mutant_does_something_else() -> None:
         names: dict[str, Callable[..., str | None]] = {}
         exec(one.code, names)
         assert [names["refusal"](*case) for case in cases] != expected, one.change
+
+
+def imported(file: Path) -> set[str]:
+    """The modules that a file imports, and the names that it imports from modules."""
+    found = set[str]()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            found |= {node.module or "", *(f"{node.module}.{one.name}" for one in node.names)}
+        elif isinstance(node, ast.Import):
+            found |= {one.name for one in node.names}
+    return found
+
+
+def test_what_imports_a_planted_file_is_among_the_tests_that_are_to_catch_mutants() -> None:
+    planted = {".".join(file.relative_to(ROOT).with_suffix("").parts) for file in FILES}
+    speaking = {file for file in (ROOT / "tests").rglob("test_*.py") if planted & imported(file)}
+    run = {file for name in TESTS for file in (ROOT / name, *(ROOT / name).rglob("test_*.py"))}
+    assert speaking
+    assert not speaking - run
