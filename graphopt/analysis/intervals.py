@@ -16,7 +16,7 @@ Number: TypeAlias = "int | float | Fraction"
 
 def ordered(number: Number) -> tuple[Number, int]:
     """A key by which −0.0 is below 0.0."""
-    return number, -1 if isinstance(number, float) and math.copysign(1.0, number) < 0 else 1
+    return number, -1 if number == 0 and math.copysign(1.0, number) < 0 else 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def rounded(one: Range, dtype: torch.dtype) -> Range:
     every = any_of(dtype)
     assert every is not None
     if kind_of(dtype) == "f":
-        return Range(_down(one.low, dtype), -_down(-(one.high or float(one.high)), dtype), one.nan)
+        return Range(_down(one.low, dtype), -_down(_minus(one.high), dtype), one.nan)
     if one.nan or one.low < every.low or one.high > every.high:
         return every
     return Range(math.floor(one.low), math.ceil(one.high))
@@ -82,7 +82,7 @@ def rounded(one: Range, dtype: torch.dtype) -> Range:
 
 def _down(number: Number, dtype: torch.dtype) -> float:
     """The next number of a floating dtype that is not above."""
-    if number == 0 or (isinstance(number, float) and math.isinf(number)):
+    if number in (0, math.inf, -math.inf):
         return float(number)
     limits = torch.finfo(dtype)
     size = _size(number)
@@ -111,14 +111,13 @@ def union(ranges: Iterable[Range]) -> Range:
 
 def negated(one: Range) -> Range:
     """−x."""
-    return Range(-one.high, -one.low, one.nan)
+    return Range(_minus(one.high), _minus(one.low), one.nan)
 
 
 def added(a: Range, b: Range) -> Range:
     """a + b. A sum of zeros is −0.0 only where both are."""
-    opposite = -math.inf in (a.low, b.low) and math.inf in (a.high, b.high)
-    low = -math.inf if -math.inf in (a.low, b.low) else _plus(a.low, b.low)
-    high = math.inf if math.inf in (a.high, b.high) else _plus(a.high, b.high)
+    opposite = (-math.inf, math.inf) in ((a.low, b.high), (b.low, a.high))
+    low, high = _plus(a.low, b.low, -math.inf), _plus(a.high, b.high, math.inf)
     return Range(low, high, a.nan or b.nan or opposite)
 
 
@@ -168,10 +167,15 @@ def _size(number: Number) -> Number:
     return -number if number < 0 else number or 0.0
 
 
-def _plus(a: Number, b: Number) -> Number:
-    if math.inf in (a, b) or -math.inf in (a, b) or not (a or b):
-        return float(a) + float(b)
-    return Fraction(a) + Fraction(b) or 0.0
+def _minus(number: Number) -> Number:
+    return -(number or float(number))  # of an integer 0, too, −0.0
+
+
+def _plus(a: Number, b: Number, outermost: float) -> Number:
+    for end in (outermost, -outermost):  # ∞ − ∞ is NaN, next to which other sums are that infinite
+        if end in (a, b):
+            return end
+    return float(a) + float(b) if a == b == 0 else Fraction(a) + Fraction(b)
 
 
 def _times(a: Number, b: Number) -> Number:
