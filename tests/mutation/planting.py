@@ -76,14 +76,16 @@ def _mutate(node: ast.AST, number: int) -> str | None:
             node.test = ast.UnaryOp(ast.Not(), node.test)
             return f"if not ({was})"
         case ast.comprehension() if number < len(node.ifs):
-            was = ast.unparse(node.ifs.pop(number))
+            was = ast.unparse(node.ifs[number])
+            node.ifs[number] = _without(node.ifs[number], ast.Constant(True))
             return f"in a comprehension, without: if {was}"
         case ast.BoolOp() if number < len(node.values):
-            was = ast.unparse(node)
-            del node.values[number]
+            was, gone = ast.unparse(node), node.values.pop(number)
             if len(node.values) == 1:
                 node.values.append(copy.deepcopy(node.values[0]))
-            return f"{was}  →  {ast.unparse(node)}"
+            described = f"{was}  →  {ast.unparse(node)}"
+            node.values[0] = _without(gone, node.values[0])
+            return described
         case ast.Compare() if number == 0 and type(node.ops[0]) in _FLIPPED:
             was = ast.unparse(node)
             node.ops[0] = _FLIPPED[type(node.ops[0])]()
@@ -99,3 +101,9 @@ def _mutate(node: ast.AST, number: int) -> str | None:
             return f"{was}  →  {node.func.id}"
         case _:
             return None
+
+
+def _without(gone: ast.expr, instead: ast.expr) -> ast.expr:
+    """What is there instead of an expression; the names of this stay names of the function, in which the code
+    of the mutant is to have the place of its own code."""
+    return ast.IfExp(ast.Constant(True), instead, gone)

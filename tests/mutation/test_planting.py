@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tests.mutation.planting import FILES, ROOT, mutants
 from tests.mutation.running import TESTS
@@ -52,6 +53,25 @@ def test_each_mutant_does_something_else() -> None:
         names: dict[str, Callable[..., str | None]] = {}
         exec(one.code, names)
         assert [names["refusal"](*case) for case in cases] != expected, one.change
+
+
+def test_a_mutant_has_the_names_of_the_function_that_it_takes_the_place_of() -> None:
+    text = """
+def made(a, b):
+    def inner(xs):
+        return [x for x in xs if a] if b and xs else []
+    return inner
+"""
+    names: dict[str, Callable[..., Any]] = {}
+    exec(text, names)
+    inner = names["made"](1, 1)
+    changes = []
+    for one in mutants(Path("file.py"), text):
+        exec(one.code, names)
+        changed = names["made"](1, 1).__code__
+        assert changed.co_freevars == inner.__code__.co_freevars
+        changes.append(one.change)
+    assert {"in a comprehension, without: if a", "b and xs  →  xs and xs"} <= {*changes}
 
 
 def imported(file: Path) -> set[str]:
