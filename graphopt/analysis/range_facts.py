@@ -11,7 +11,6 @@ from graphopt.analysis.intervals import (
     Range,
     absolute,
     added,
-    any_of,
     divided,
     larger,
     multiplied,
@@ -24,7 +23,7 @@ from graphopt.analysis.intervals import (
 from graphopt.ir.graph import Arg, Sequence, Value
 from graphopt.ir.laws import kind_of
 from graphopt.ir.literal import Lit
-from graphopt.ir.types import TensorType
+from graphopt.ir.operands import shape_of, type_of
 
 
 @dataclass(frozen=True)
@@ -41,12 +40,12 @@ class Given:
 
     def raw(self, name: str) -> Range:
         """What an operand lies between; ANY for what is not given."""
-        arg = self.operands.get(name)
-        if isinstance(arg, Value):
-            return self.range_of(arg)
-        if not isinstance(arg, Lit) or not isinstance(arg.value, int | float) or arg.value != arg.value:
-            return ANY
-        return Range(arg.value, arg.value)
+        match self.operands.get(name):
+            case Value() as value:
+                return self.range_of(value)
+            case Lit(int() | float() as number) if number == number:
+                return Range(number, number)
+        return ANY
 
     def number(self, name: str, default: float) -> Range:
         """What a number that may be left out lies between."""
@@ -60,16 +59,14 @@ class Given:
         """What the tensors of a list lie between."""
         arg = self.operands.get(name)
         items = arg.items if isinstance(arg, Sequence) else ()
-        values = [item for item in items if isinstance(item, Value)]
-        if not values or len(values) != len(items):
-            return ANY
-        return union(rounded(self.range_of(value), self.dtype) for value in values)
+        ranges = [self.range_of(item) if isinstance(item, Value) else ANY for item in items] or [ANY]
+        return union(rounded(one, self.dtype) for one in ranges)
 
-    def elements(self, name: str) -> bool:
-        """Whether a tensor is known to have elements."""
-        arg = self.operands.get(name)
-        kind = arg.type if isinstance(arg, Value) else None
-        return isinstance(kind, TensorType) and all(isinstance(n, int) and n > 0 for n in kind.shape)
+    def elements(self, name: str) -> int | None:
+        """How many elements a tensor has; None where calls decide that."""
+        arg = self.operands[name]
+        assert isinstance(arg, Value)
+        return math.prod(shape_of(arg)) if type_of(arg).is_static else None
 
 
 Fact = Callable[[Given], Range]
@@ -112,12 +109,12 @@ def _div(o: Given) -> Range:
 
 
 def _pow(o: Given) -> Range:
-    exponent = o.operands.get("exponent")
-    if exponent in (Lit(2), Lit(2.0)):
+    if not isinstance(o.operands["exponent"], Lit):
+        return ANY
+    exponent = o.raw("exponent").low
+    if exponent == 2:
         return squared(o["self"])
-    even = isinstance(exponent, Lit) and isinstance(exponent.value, int) and exponent.value % 2 == 0
-    positive = even and kind_of(o.dtype) == "f"
-    return Range(0.0, math.inf, o["self"].nan) if positive else ANY
+    return Range(0.0, math.inf, o["self"].nan) if exponent % 2 == 0 else ANY
 
 
 def _exp(o: Given) -> Range:
@@ -147,9 +144,11 @@ def _relu(o: Given) -> Range:
 
 
 def _nan_to_num(o: Given) -> Range:
-    x, limits = o["self"], any_of(o.dtype)
-    if set(o.operands) != {"self"} or kind_of(o.dtype) != "f" or limits is None:
-        return ANY if kind_of(o.dtype) == "f" else x
+    x = o["self"]
+    if kind_of(o.dtype) != "f":
+        return x
+    if set(o.operands) != {"self"}:
+        return ANY
     most = torch.finfo(o.dtype).max
     numbers = smaller(larger(x, Range(-most, -most)), Range(most, most))
     return union([Range(numbers.low, numbers.high), *([Range(0.0, 0.0)] if x.nan else [])])
@@ -158,19 +157,20 @@ def _nan_to_num(o: Given) -> Range:
 def _sum(o: Given) -> Range:
     """Of the sign alone: sums round, and means may be above the largest element."""
     x = o["self"]
-    opposite = x.low == -math.inf and x.high == math.inf
-    if kind_of(o.dtype) != "f":
-        return ANY
-    nan = x.nan or opposite or not o.elements("self")
+    nan = x.nan or not o.elements("self")
     # A sum of finite numbers may overflow one way and be taken back the other way.
     if x.is_positive:
         return Range(0.0, math.inf, nan)
     return Range(-math.inf, math.inf, nan or x.low < 0 < x.high)
 
 
+def _median(o: Given) -> Range:
+    return o["self"].with_nan(not o.elements("self"))
+
+
 def _prod(o: Given) -> Range:
     x = o["self"]
-    if kind_of(o.dtype) != "f" or not x.is_positive:
+    if not x.is_positive:
         return ANY
     return Range(0.0, 1.0, x.nan) if x.high <= 1 else Range(0.0, math.inf, True)
 
@@ -184,20 +184,19 @@ def _with_zeros(o: Given) -> Range:
 
 
 def _arange(o: Given) -> Range:
-    given = o.number("start", 0), o.raw("end"), o.number("step", 1)
-    if kind_of(o.dtype) != "i" or not all(one.is_finite and one.low == int(one.low) for one in given):
-        return ANY
-    numbers = range(*(int(one.low) for one in given))
-    return Range(min(numbers[0], numbers[-1]), max(numbers[0], numbers[-1])) if numbers else Range(0, 0)
+    start, end, step = (o.operands.get(name, Lit(n)) for name, n in (("start", 0), ("end", 0), ("step", 1)))
+    match start, end, step:
+        # Others are rounded toward zero before, and floats that are added up may end past the last one.
+        case Lit(int(first)), Lit(int(after)), Lit(int(by)) if by != 0 and kind_of(o.dtype) == "i":
+            numbers = range(first, after, by)
+            return union(Range(n, n) for n in (*numbers[:1], *numbers[-1:]) or (0,))
+    return ANY
 
 
 def _place(o: Given) -> Range:
     """Where along a dimension, or in all of a tensor."""
-    arg = o.operands.get("self")
-    kind = arg.type if isinstance(arg, Value) else None
-    if not isinstance(kind, TensorType) or not all(isinstance(n, int) for n in kind.shape):
-        return Range(0, math.inf)
-    return Range(0, max(math.prod(map(int, kind.shape)) - 1, 0))
+    elements = o.elements("self")
+    return Range(0, math.inf if elements is None else max(elements - 1, 0))
 
 
 def _number(value: float) -> Fact:
@@ -226,7 +225,9 @@ FIRST = frozenset(
 
 FACTS: dict[str, Fact] = {
     **_facts(" ".join(sorted(MOVED)), _same("self")),
-    **_facts("median kthvalue mode sort topk", _same("self")),
+    **_facts("view.dtype", lambda o: ANY),
+    **_facts("kthvalue mode sort topk", _same("self")),
+    **_facts("median", _median),
     **_facts("max min", lambda o: o["self"]),
     **_facts("max.other maximum", lambda o: larger(o["self"], o["other"])),
     **_facts("min.other minimum", lambda o: smaller(o["self"], o["other"])),

@@ -1,6 +1,6 @@
 """What the elements of values lie between, and whether they may be infinite or NaN."""
 
-from graphopt.analysis.intervals import Range, any_of, rounded
+from graphopt.analysis.intervals import ANY, Range, any_of, rounded
 from graphopt.analysis.memory import Memory
 from graphopt.analysis.range_facts import Given, fact_of
 from graphopt.ir.graph import Arg, Graph, Node, Value
@@ -27,8 +27,10 @@ class Ranges:
         if isinstance(arg, Lit):
             number = arg.value
             return Range(number, number) if isinstance(number, int | float) and number == number else None
-        every = _any(arg)
-        if not isinstance(arg, Value) or every is None:
+        if not isinstance(arg, Value) or not isinstance(arg.type, TensorType):
+            return None
+        every = any_of(arg.type.dtype)
+        if every is None:
             return None
         producer = self._graph.producer.get(arg.name)
         if producer is None or self._memory.version(arg, producer) != self._memory.version(arg, node):
@@ -47,15 +49,6 @@ class Ranges:
             return every  # what was confirmed is how this processor rounds
 
         def range_of(operand: Value) -> Range:
-            return self.of(operand, node, depth + 1) or _NOTHING_KNOWN
+            return self.of(operand, node, depth + 1) or ANY
 
-        found = rounded(fact(Given(operands_of(node), range_of, value.type.dtype)), value.type.dtype)
-        return found
-
-
-def _any(arg: "Arg | None") -> Range | None:
-    kind = arg.type if isinstance(arg, Value) else None
-    return any_of(kind.dtype) if isinstance(kind, TensorType) else None
-
-
-_NOTHING_KNOWN = Range(float("-inf"), float("inf"), True)
+        return rounded(fact(Given(operands_of(node), range_of, value.type.dtype)), value.type.dtype)
