@@ -1,7 +1,7 @@
 """Which laws hold of a call, by its literals and by what is known of its operands."""
 
 from graphopt.analysis.dependence import Dependence
-from graphopt.analysis.intervals import Range, any_of, rounded
+from graphopt.analysis.intervals import ANY, Range, rounded
 from graphopt.analysis.ranges import Ranges
 from graphopt.ir.graph import Arg, Graph, Node, Value
 from graphopt.ir.graph import Sequence as Items
@@ -62,18 +62,13 @@ class Lawful:
             if not text:
                 return None
             if text.isidentifier():  # a parameter that has to be given
-                return _UNKNOWN
+                return ANY
             arg = Lit(float(text))
         elif isinstance(arg, Lit) and kind_of(kind.dtype) == "i" and type(arg.value) is not int:
-            return _UNKNOWN  # both are made floats, which rounds
-        found, every = self._ranges.of(arg, node) or _UNKNOWN, any_of(kind.dtype)
-        if kind_of(kind.dtype) == "f":
-            return rounded(found, kind.dtype)
-        fits = every is not None and every.low <= found.low and found.high <= every.high
-        return found if fits else _UNKNOWN
-
-
-_UNKNOWN = Range(float("-inf"), float("inf"), True)
+            return ANY  # both are made floats, which rounds
+        found = self._ranges.of(arg, node) or ANY
+        near = rounded(found, kind.dtype)
+        return near if near == found or kind_of(kind.dtype) == "f" else ANY
 
 
 def _compares(how: str, one: Range, bound: Range) -> bool:
@@ -103,8 +98,9 @@ def _has_size_one(condition: Condition, node: Node, operand: Value) -> bool:
     if arg is None and condition.default:
         arg = Lit(int(condition.default))
     items = arg.items if isinstance(arg, Items) else () if arg is None else (arg,)
-    dims = [item.value for item in items if isinstance(item, Lit) and isinstance(item.value, int)]
-    rank = len(kind.shape)
-    if len(dims) != len(items) or not all(-rank <= dim < rank for dim in dims):
-        return rank == 0 and len(dims) == len(items)
-    return all(type(size) is int and size == 1 for size in ([kind.shape[dim] for dim in dims] or kind.shape))
+    rank, dims = len(kind.shape), [item.value for item in items if isinstance(item, Lit)]
+    if not rank:
+        return True
+    if len(dims) < len(items) or not {*dims} <= {*range(-rank, rank)}:
+        return False
+    return all(size == 1 for n, size in enumerate(kind.shape) if not dims or {n, n - rank} & {*dims})
