@@ -30,7 +30,7 @@ from graphopt.errors import InvalidGraph
 from graphopt.ir.graph import Arg, Graph, Mapping, Node, Sequence, Slice, Value, values_in
 from graphopt.ir.laws import Form, Law, holds, is_number, kind_of, laws_of
 from graphopt.ir.literal import Lit
-from graphopt.ir.operands import operands_of
+from graphopt.ir.operands import operands_of, type_of
 from graphopt.ir.ops import Alias, Effect, effect_of, lookup, operands_commute
 from graphopt.ir.regions import key_of, written_out
 from graphopt.ir.text import print_node
@@ -132,6 +132,7 @@ __all__ = [
     "rewritten",
     "seconds_of",
     "spelled",
+    "type_of",
     "values_in",
     "widest",
     "written_out",

@@ -17,6 +17,7 @@ from graphopt.authoring import (
     effect_of,
     laws_of,
     operands_of,
+    type_of,
 )
 
 _FORMS = (Form.FILLED, Form.COPY, Form.PLUS_ZERO, Form.ABSOLUTE, Form.MINUS_ITSELF, Form.ONE)
@@ -92,7 +93,7 @@ def _rewrite(node: Node, laws: list[Law], draft: Draft, substitution: Substituti
 
 def _made(build: Builder, law: Law, operand: Value, kind: Type, shared: bool) -> Value | None:
     """The result that a law speaks of; None where it cannot be told how it would lie in memory."""
-    assert isinstance(kind, TensorType) and isinstance(operand.type, TensorType)  # laws are of tensors
+    assert isinstance(kind, TensorType)  # laws are of tensors
     if not kind.is_static:
         raise InvalidGraph("no static tensor")
     shape = [int(size) for size in kind.shape]
@@ -100,12 +101,11 @@ def _made(build: Builder, law: Law, operand: Value, kind: Type, shared: bool) ->
         number = law.number if kind.dtype.is_floating_point else int(law.number)
         return build("aten.full.default", shape, number, dtype=kind.dtype, device=kind.device)
     value = operand
-    if kind.shape != operand.type.shape:  # dimensions of size 1 are gone
+    if kind.shape != type_of(operand).shape:  # dimensions of size 1 are gone
         value = build("aten.view.default", operand, shape)
     if law.form is Form.COPY and shared:
         return value
-    assert isinstance(value.type, TensorType)
-    if not value.type.is_contiguous:  # then how sizes of 1 stride depends on the kernel
+    if not type_of(value).is_contiguous:  # then how sizes of 1 stride depends on the kernel
         return None
     match law.form:
         case Form.COPY:

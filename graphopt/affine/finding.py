@@ -20,7 +20,7 @@ from graphopt.analysis.dependence import Dependence
 from graphopt.analysis.geometry import Views
 from graphopt.ir.graph import Graph, Node, Value
 from graphopt.ir.operands import operands_of
-from graphopt.ir.ops import Alias, Effect, effect_of, lookup
+from graphopt.ir.ops import Alias, lookup
 from graphopt.ir.types import TensorType
 
 _DEEPEST = 32  # nodes in front of a map, after it, or in a branch; what lies further is taken as it is
@@ -161,10 +161,10 @@ class AffineForms:
 
     def _rearranges(self, node: Node) -> bool:
         """Whether a node shows its only tensor's elements in another order or shape, or some of them."""
-        if effect_of(node) is not Effect.NONE or node.many or node.op == "aten._neg_view.default":
-            return False  # the last is the one view that shows other numbers
-        tensors = [value for value in node.operands if isinstance(value.type, TensorType)]
-        if len(tensors) != 1:
+        if node.many or node.op == "aten._neg_view.default":
+            return False  # the last is the one view within a dtype that shows other numbers
+        kinds = [v.type for v in (*node.operands, *node.results) if isinstance(v.type, TensorType)]
+        if len(kinds) != 2 or kinds[0].dtype != kinds[1].dtype:
             return False
         return lookup(node.op).alias is Alias.VIEW or bool(self._views.sharing(node.results[0]))
 

@@ -459,6 +459,8 @@ LEFT: dict[str, tuple[Callable[..., Any], tuple[int, ...]]] = {
     "the state is written": (_written_weight, ROWS),
     "a number is added that rounds": (lambda p, x: (p.l(x) + 12582912.0) - 12582912.0, ROWS),
     "a view negates it": (lambda p, x: torch._neg_view(p.l(x).view(-1, 64)).add(3).relu(), ROWS),
+    "its bits are read as integers": (lambda p, x: (p.l(x).view(torch.int32) * 2).relu(), ROWS),
+    "its bits are read as other floats": (lambda p, x: (p.l(x).view(torch.bfloat16) * 2).relu(), ROWS),
     "the caller sees where it lies": (lambda p, x: p.l(x)[:, 1:] * 0.5, ROWS),
 }
 
