@@ -46,7 +46,7 @@ def by_onednn(node: Node, build: Builder) -> Value | None:
 
 
 def _product(build: Builder, node: Node, x: Arg, y: Arg, bias: "Arg | None" = None) -> Value | None:
-    if not isinstance(y, Value) or len(_shape(y)) != 2 or not _is_dense(y):
+    if len(_shape(y)) != 2:
         return None
     return _linear(build, node, x, build("aten.t.default", y), bias)
 
@@ -94,15 +94,14 @@ def _shape(arg: Arg) -> tuple[int, ...]:
 
 
 def _is_dense(arg: Arg, turned: bool = True) -> bool:
-    """Whether it is a static float32 tensor on the CPU with elements, which lie without gaps in order; or as
-    a matrix `turned`."""
+    """Whether it is a float32 tensor on the CPU with elements, which lie without gaps in order; or as a
+    matrix `turned`."""
     kind = _kind(arg)
-    if kind is None or not kind.is_static or kind.dtype != torch.float32 or kind.device.type != "cpu":
+    if kind is None or kind.dtype != torch.float32 or kind.device.type != "cpu":
         return False
     if not all(kind.shape):
         return False
-    rows_last = turned and len(kind.shape) == 2 and kind.strides == (1, kind.shape[0])
-    return kind.is_contiguous or rows_last
+    return kind.is_contiguous or (turned and kind.strides == (1, *kind.shape[:1]))
 
 
 def as_torch_has_it(graph: Graph) -> Graph:

@@ -22,6 +22,7 @@ TESTS = (
     "tests/algebra",
     "tests/test_builder.py",
     "tests/test_draft.py",
+    "tests/test_kernels.py",
     "tests/test_rules.py",
     "tests/test_tune.py",
     "tests/ir/test_laws.py",
