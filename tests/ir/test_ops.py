@@ -64,6 +64,23 @@ def test_a_power_raises_where_it_may_be_that_of_an_inverse(power: str, effect: E
     assert effect_of(node(line)) is effect
 
 
+@pytest.mark.parametrize(
+    ("call", "effect"),
+    [
+        ("linalg_norm.default(%x)", Effect.NONE),
+        ("linalg_norm.default(%x, None, [0, 1])", Effect.NONE),
+        ("linalg_norm.default(%x, 2)", Effect.RAISES),
+        ('linalg_norm.ord_str(%x, "fro")', Effect.NONE),
+        ('linalg_norm.ord_str(%x, "nuc")', Effect.RAISES),
+        ("linalg_matrix_norm.str_ord(%x)", Effect.NONE),
+        ("linalg_matrix_norm.default(%x, 2)", Effect.RAISES),
+        ("linalg_svdvals.default(%x)", Effect.RAISES),
+    ],
+)
+def test_a_norm_raises_where_singular_values_are_searched(call: str, effect: Effect) -> None:
+    assert effect_of(node(f"%r: f32[] = aten.{call}")) is effect
+
+
 def region(op: str, body: str) -> str:
     inner = "graph { %i: f32[4, 2] = argument 0 " + body + " return %i }"
     other = "graph { %j: f32[4, 2] = argument 0 return %j }"
