@@ -13,6 +13,7 @@ from graphopt.authoring import (
     Draft,
     Effect,
     Evaluation,
+    Graph,
     Instance,
     Instances,
     Loose,
@@ -366,17 +367,8 @@ def _too_large(better: _Better, whole: Spelled, fixed: Callable[[Value], bool]) 
     """Why the new nodes may not be made, for the memory that they hold at once; None where they may."""
     graph, sizes = whole.given.graph, whole.given.costs.sizes
     gone = better.gone(whole)
-    names = {node.name for node in gone}
-    inside = {value.name for node in gone for value in node.results}
-    operands = {v.name: v for node in gone for v in node.operands if v.name not in inside}
-    dying = [
-        value
-        for name, value in operands.items()
-        if name in graph.producer
-        and name not in graph.returned
-        and all(user.name in names for user in graph.uses[name])
-    ]
-    others = sum(map(sizes.bytes, operands.values())) - sum(map(sizes.bytes, dying))
+    operands, dying = _operands(gone, graph)
+    others = sum(map(sizes.bytes, operands)) - sum(map(sizes.bytes, dying))
     places = better.change.places
     roots = {value.name for place in places for value in place.node.results}
     values = {value.name for place in places for value in place.values}
@@ -385,6 +377,14 @@ def _too_large(better: _Better, whole: Spelled, fixed: Callable[[Value], bool]) 
     if after <= max(MORE_MEMORY * before, before + FREE_BYTES):
         return None
     return f"it would hold {after / 1e6:.3g} MB at once, and not {before / 1e6:.3g} MB"
+
+
+def _operands(nodes: Sequence[Node], graph: Graph) -> tuple[list[Value], list[Value]]:
+    """What nodes read that they do not make; and of this, what the graph makes for them alone."""
+    names, made = {node.name for node in nodes}, {value.name for node in nodes for value in node.results}
+    read = {v.name: v for node in nodes for v in node.operands if v.name not in made}
+    kept = graph.returned | {name for name in read if {user.name for user in graph.uses[name]} - names}
+    return [*read.values()], [v for name, v in read.items() if name in graph.producer and name not in kept]
 
 
 def _run(nodes: Sequence[Node], fixed: Callable[[Value], bool]) -> list[Node]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 import graphopt
 from graphopt.authoring import Rewritten, rewritten
+from graphopt.ir.text import parse_graph
 from graphopt.testing import check_pass
 from passes import sum_product
 from passes.sum_product import SumProduct
@@ -138,6 +139,25 @@ def test_what_is_given_another_shape_in_place_is_left() -> None:
     assert [missed.why_not for missed in outcome.missed] == ["the result is written later"]
 
 
+@pytest.mark.parametrize("later", ["aten.relu_.default(%y)", "aten.cos.out(%c, out=%y)"])
+def test_what_is_written_later_is_left(later: str) -> None:
+    outcome = check_pass(
+        SumProduct(),
+        f"""
+        graph {{
+          %a: f32[256, 256] = argument 0
+          %x: f32[256] = argument 1
+          %c: f32[256] = argument 2
+          %b: f32[256, 256] = aten.mm.default(%a, %a)
+          %y: f32[256] = aten.mv.default(%b, %x)
+          %o: f32[256] = {later}
+          %s: f32[] = aten.sum.default(%o)
+          return %s
+        }}""",
+    )
+    assert [missed.why_not for missed in outcome.missed] == ["the result is written later"]
+
+
 def test_where_one_of_two_results_is_not_proven_the_same_both_are_left(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -200,3 +220,36 @@ def test_what_would_hold_much_more_memory_at_once_is_refused(more: float, refuse
         opt = optimized(lambda a, b, c: a @ b + a @ c, (M, M, M))
     assert ("sum-product" not in {step.pass_name for step in opt.report.steps}) == refused
     assert any("MB at once, and not" in one.why_not for one in opt.report.missed) == refused
+
+
+def test_the_values_that_nodes_read_die_with_them_where_nothing_else_needs_them() -> None:
+    graph = parse_graph("""graph {
+        %x: f32[4] = argument 0
+        %alone: f32[4] = aten.sin.default(%x)
+        %returned: f32[4] = aten.cos.default(%x)
+        %shared: f32[4] = aten.tan.default(%x)
+        %a: f32[4] = aten.mul.Tensor(%alone, %returned)
+        %b: f32[4] = aten.mul.Tensor(%a, %shared)
+        %c: f32[4] = aten.mul.Tensor(%b, %x)
+        %d: f32[4] = aten.mul.Tensor(%shared, %alone)
+        %e: f32[4] = aten.neg.default(%shared)
+        return %c, %d, %e, %returned }""")
+    nodes = [node for node in graph.nodes if node.name in "abcd"]
+    read, dying = sum_product._operands(nodes, graph)
+    assert [value.name for value in read] == ["alone", "returned", "shared", "x"]
+    assert [value.name for value in dying] == ["alone"]
+
+
+def test_what_depends_on_nothing_that_calls_change_is_not_run_by_them() -> None:
+    graph = parse_graph("""graph {
+        %x: f32[4, 4] = argument 0
+        %p: f32[4, 4] = param "p"
+        %turned: f32[4, 4] = aten.neg.default(%p)
+        %square: f32[4, 4] = aten.mm.default(%turned, %p)
+        %ones: f32[4, 4] = aten.full.default([4, 4], 1)
+        %y: f32[4, 4] = aten.mm.default(%x, %square)
+        %z: f32[4, 4] = aten.mm.default(%ones, %p)
+        m: (%v: f32[4], %i: i64[4]) = aten.max.dim(%square, 1)
+        return %y, %z, %v }""")
+    found = sum_product._run(graph.nodes, lambda value: value.name == "p")
+    assert [node.name for node in found] == ["ones", "y", "z"]
