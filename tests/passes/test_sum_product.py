@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import graphopt
-from graphopt.authoring import Rewritten, rewritten
+from graphopt.authoring import Rewritten, rewritten, seconds_of
 from graphopt.ir.text import parse_graph
 from graphopt.testing import check_pass
 from passes import sum_product
@@ -253,3 +253,30 @@ def test_what_depends_on_nothing_that_calls_change_is_not_run_by_them() -> None:
         return %y, %z, %v }""")
     found = sum_product._run(graph.nodes, lambda value: value.name == "p")
     assert [node.name for node in found] == ["ones", "y", "z"]
+
+
+def test_it_is_floating_tensors_that_matter() -> None:
+    graph = parse_graph("""graph {
+        %x: f32[4] = argument 0 %y: f64[4] = argument 1 %i: i64[4] = argument 2 %n: int = argument 3
+        return %x }""")
+    assert [v.name for v in graph.values if sum_product._is_floating(v)] == ["x", "y"]
+
+
+def test_what_turned_out_dearer_than_its_price_is_not_spelled_out_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spelled = []
+
+    def counted(*args: Any) -> tuple[Rewritten, ...]:
+        spelled.append(args)
+        return rewritten(*args)
+
+    def dear(nodes: Any, draft: Any, fixed: Any) -> float:
+        known = {node.name for node in draft.graph.nodes}
+        return seconds_of(nodes, draft, fixed) + sum(node.name not in known for node in nodes)
+
+    monkeypatch.setattr(sum_product, "rewritten", counted)
+    monkeypatch.setattr(sum_product, "seconds_of", dear)
+    opt = optimized(lambda a, x, b, y: (a.t() @ a @ x, b.t() @ b @ y), (M, V, M, V))
+    assert not opt.report.steps
+    assert len(spelled) == 1
