@@ -253,7 +253,7 @@ def _better(
     better = _Better(block, made, found, before, after)
     close = before / TIE < after <= TIE * before
     # What is run again is in no form.
-    if whole.draft.costs.race is not None and close and not found.again:
+    if close and not found.again:
         places = [one.place for one, _ in ways]
         place = None if None in places else (tuple(places), tuple(node.op for node in found.removed))
         better = _timed(better, place, whole, fixed)
