@@ -1,6 +1,7 @@
 """Operators that multiply each channel by a number and add another, both the same in every call."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -95,7 +96,7 @@ def _number(arg: Arg, kind: TensorType, channel: int | None, fixed: Fixed) -> Nu
     return arg if is_alone else None
 
 
-def _normalization(given: dict[str, Arg], fixed: Fixed) -> Normalization | None:
+def _normalization(given: Mapping[str, Arg], fixed: Fixed) -> Normalization | None:
     mean, variance, eps = (given.get(name) for name in ("running_mean", "running_var", "eps"))
     number = number_of(eps)
     if not is_fixed(mean, fixed) or not is_fixed(variance, fixed) or number is None:

@@ -3,6 +3,7 @@
 The weight is seen as (outputs, inputs / groups, *kernel), however the operator wants it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -114,7 +115,7 @@ def linear_map(node: Node, fixed: Fixed) -> LinearMap | None:
     return LinearMap(node, x, weight, added, channel, order, window)
 
 
-def _window(given: dict[str, Arg], spatial: int) -> Window | None:
+def _window(given: Mapping[str, Arg], spatial: int) -> Window | None:
     stride = _numbers(given.get("stride", Lit(1)), spatial)
     padding = _numbers(given.get("padding", Lit(0)), spatial)
     dilation = _numbers(given.get("dilation", Lit(1)), spatial)

@@ -1,6 +1,6 @@
 """Which operands a weight can be made from."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeAlias, TypeGuard
 
 from graphopt.ir.graph import Arg, Value
@@ -27,6 +27,6 @@ def is_fixed(value: object, fixed: Fixed) -> TypeGuard[Value]:
     return kind.dtype.is_floating_point and kind.is_static and kind.strides is not None and fixed(value)
 
 
-def fixed_if_given(given: dict[str, Arg], name: str, fixed: Fixed) -> bool:
+def fixed_if_given(given: Mapping[str, Arg], name: str, fixed: Fixed) -> bool:
     """The same of an operand that may be left out."""
     return name not in given or is_fixed(given[name], fixed)

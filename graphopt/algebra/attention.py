@@ -1,6 +1,7 @@
 """Attention as what it is made of: a product, a softmax of its rows, and a product."""
 
 import math
+from collections.abc import Mapping
 
 import torch
 
@@ -73,7 +74,7 @@ def _for_each(shared: Value, count: int, build: Builder) -> Value:
     return build("aten.reshape.default", wide, [*outer, count, rows, width])
 
 
-def _hidden(given: dict[str, Arg], scores: Value, build: Builder) -> Value | None:
+def _hidden(given: Mapping[str, Arg], scores: Value, build: Builder) -> Value | None:
     """−inf where a query must not look, as what is added to the scores; None where it may everywhere."""
     mask, kind = given.get("attn_mask"), type_of(scores)
     causal = given.get("is_causal", Lit(False)) != Lit(False)

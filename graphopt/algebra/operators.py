@@ -40,7 +40,7 @@ Known = Callable[[Value], Polynomial]
 class Operands:
     """The operands of a node, by parameter. All raise NoPolynomial where there is none of the kind."""
 
-    given: dict[str, Arg]
+    given: Mapping[str, Arg]
     known: Known
     exact: Mapping[float, Fraction]
     result: Value

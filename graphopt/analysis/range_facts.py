@@ -1,7 +1,7 @@
 """What operators' results lie between, by what their operands do. Tests confirm each fact by execution."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -30,7 +30,7 @@ from graphopt.ir.operands import shape_of, type_of
 class Given:
     """The operands of a node, by parameter, for a result of a dtype."""
 
-    operands: dict[str, Arg]
+    operands: Mapping[str, Arg]
     range_of: Callable[[Value], Range]
     dtype: torch.dtype
 

@@ -10,6 +10,7 @@ from graphopt.ir.literal import Lit
 from graphopt.ir.types import ListType, NoneType, SymType, TensorType, Type
 
 _Analysis = TypeVar("_Analysis")
+_Fact = TypeVar("_Fact")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,7 @@ class Node:
     origins: tuple[Origin, ...] = ()
     operands: tuple[Value, ...] = field(init=False, compare=False, repr=False)
     """Every value this node reads, in order, repeats included."""
+    _facts: dict[object, Any] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         found: list[Value] = []
@@ -83,6 +85,15 @@ class Node:
             elif type(arg) is not Lit:
                 found.extend(values_in(arg))
         object.__setattr__(self, "operands", tuple(found))
+        object.__setattr__(self, "_facts", {})
+
+    def fact(self, kind: "Callable[[Node], _Fact]") -> "_Fact":
+        """A pure function of the node, computed once, for all graphs that have it."""
+        try:
+            found: _Fact = self._facts[kind]
+        except KeyError:
+            found = self._facts[kind] = kind(self)
+        return found
 
     @property
     def size(self) -> int:

@@ -1,13 +1,19 @@
 """The operands of a node by their parameters, and the types of those that are tensors."""
 
+from collections.abc import Mapping
+
 from graphopt.ir.graph import Arg, Node, Value
 from graphopt.ir.literal import Lit
 from graphopt.ir.ops import lookup
 from graphopt.ir.types import TensorType
 
 
-def operands_of(node: Node) -> dict[str, Arg]:
+def operands_of(node: Node) -> Mapping[str, Arg]:
     """A node's operands by parameter, without those that are None, as by default."""
+    return node.fact(_operands)
+
+
+def _operands(node: Node) -> Mapping[str, Arg]:
     named = {**dict(zip(lookup(node.op).parameters, node.args, strict=False)), **dict(node.kwargs)}
     return {name: arg for name, arg in named.items() if arg != Lit(None)}
 

@@ -65,9 +65,10 @@ def _table() -> dict[str, Op]:
     return found
 
 
+@cache
 def lookup(name: str) -> Op:
     """The facts of an operator; OPAQUE where none are confirmed."""
-    return _table().get(name) or _OWN.get(name) or _unknown(name)
+    return _table().get(name) or _OWN.get(name) or Op(name, Effect.OPAQUE, Alias.MAY)
 
 
 ONEDNN_LINEAR = "mkldnn._linear_pointwise.default"
@@ -80,11 +81,6 @@ _OWN = {
         ONEDNN_LINEAR, Effect.NONE, Alias.FRESH, (), ("X", "W", "B", "attr", "scalars", "algorithm")
     ),
 }
-
-
-@cache
-def _unknown(name: str) -> Op:
-    return Op(name, Effect.OPAQUE, Alias.MAY)
 
 
 def _read_at_run_time(value: Value) -> bool:
