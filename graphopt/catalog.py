@@ -1,7 +1,7 @@
 """Finding passes: by name through the entry point group `graphopt.passes`, or as objects."""
 
 from collections.abc import Iterable
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoints, entry_points
 
 from graphopt.authoring import Pass
 from graphopt.errors import PassError
@@ -30,7 +30,11 @@ def names() -> tuple[str, ...]:
 
 def load(name: str) -> Pass:
     """The pass of a name. Raises PassError where none is installed or it cannot be made."""
-    for entry in entry_points(group=GROUP, name=name):
+    return _loaded(name, entry_points(group=GROUP))
+
+
+def _loaded(name: str, installed: EntryPoints) -> Pass:
+    for entry in installed.select(name=name):
         try:
             made = entry.load()()
         except Exception as error:
@@ -46,7 +50,8 @@ def choose(passes: Iterable[str | Pass] | None) -> tuple[Pass, ...]:
     if isinstance(passes, str):
         raise PassError("passes is a string", remedy=f"pass a list: passes=[{passes!r}]")
     chosen = LOSSLESS if passes is None else tuple(passes)
-    return tuple(load(one) if isinstance(one, str) else _checked(one) for one in chosen)
+    installed = entry_points(group=GROUP)  # reads files
+    return tuple(_loaded(one, installed) if isinstance(one, str) else _checked(one) for one in chosen)
 
 
 def _checked(made: object) -> Pass:

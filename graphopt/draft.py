@@ -1,6 +1,7 @@
 """`Draft`: the only way to edit a graph. Every edit is a numbered step that says why."""
 
 import enum
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -116,17 +117,20 @@ def applied(graph: Graph, steps: Iterable[Step], *, checked: bool = False) -> Gr
         if name in final:
             inherited.setdefault(final[name].name, []).extend(gone)
 
-    def placed(node: Node) -> Iterable[Node]:
-        for new in added.get(node.name, ()):
-            yield from placed(new)
-        if node.name not in removed:
-            yield _edited(node, final, inherited)
+    nodes: list[Node] = []
 
-    nodes = tuple(new for node in graph.nodes for new in placed(node))
+    def place(node: Node) -> None:
+        for new in added.get(node.name, ()):
+            place(new)
+        if node.name not in removed:
+            nodes.append(_edited(node, final, inherited))
+
+    for node in graph.nodes:
+        place(node)
     outputs = tuple(replace_values(output, final) for output in graph.outputs)
     names = {final[name].name if name in final else name for name in kept}
     still = tuple(value.name for node in nodes for value in node.results if value.name in names)
-    return replace(graph, nodes=nodes, outputs=outputs, kept=still, checked=checked)
+    return replace(graph, nodes=tuple(nodes), outputs=outputs, kept=still, checked=checked)
 
 
 def _last(values: Mapping[str, Value], value: Value) -> Value:
@@ -136,11 +140,15 @@ def _last(values: Mapping[str, Value], value: Value) -> Value:
 
 
 def _edited(node: Node, values: dict[str, Value], inherited: Mapping[str, list[Node]]) -> Node:
-    origins = node.origins
+    origins, reads = node.origins, False
     for value in node.results:
-        for other in inherited.get(value.name, ()):
-            origins = tuple(dict.fromkeys((*origins, *other.origins)))
-    if origins is node.origins and not any(value.name in values for value in node.operands):
+        if value.name in inherited:
+            others = (other.origins for other in inherited[value.name])
+            origins = tuple(dict.fromkeys(itertools.chain(origins, *others)))
+    for value in node.operands:
+        if value.name in values:
+            reads = True
+    if origins == node.origins and not reads:
         return node
     return replace(
         node,
@@ -191,10 +199,12 @@ class Draft:
         self._stands_for: dict[str, list[str]] = {}
         self._new_uses: dict[str, list[Node]] = {}
         self._removed: set[str] = set()
-        self._position = {node.name: float(i) for i, node in enumerate(self.graph.nodes)}
-        self._made_at = {value.name: -1.0 for value in (entry.value for entry in self.graph.inputs)}
+        self._position: dict[str, float] = {}
+        self._made_at = {entry.value.name: -1.0 for entry in self.graph.inputs}
         for i, node in enumerate(self.graph.nodes):
-            self._made_at.update((value.name, float(i)) for value in node.results)
+            self._position[node.name] = i
+            for value in node.results:
+                self._made_at[value.name] = i
 
     def beside(self, graph: Graph | None = None) -> "Draft":
         """A draft of its own on the same graph, or on another whose names these are, to try what may be taken

@@ -48,6 +48,8 @@ class RedundantView:
         substitution: Substitution,
         first: dict[Geometry | None, Value],
     ) -> bool:
+        if not any(map(views.sharing, node.results)):
+            return False
         shown = [views.geometry(value) for value in node.results]
         found = tuple(first[one] for one in shown if one in first)
         if not found or len(found) != len(node.results):

@@ -66,6 +66,9 @@ class Dependence:
 
     def _visit(self, node: Node) -> bool:
         """Notes whether a node's results are derived."""
+        for value in node.operands:
+            if value.name not in self._derived and not is_size(value):
+                return False
         effect = effect_of(node)
         sized = any(is_size(value) or value.name in self._sized for value in node.operands)
         if effect not in (Effect.NONE, Effect.RAISES) or (effect is Effect.RAISES and sized):
@@ -73,7 +76,7 @@ class Dependence:
         if not all(isinstance(v.type, TensorType) or is_size(v) for v in node.results):
             return False
         for value in node.operands:
-            if not self.is_derived(value) or self._memory.version(value, node):
+            if self._memory.version(value, node):
                 return False
         if all(map(is_size, node.results)):
             return False

@@ -7,7 +7,8 @@ that the table knows to read no element is covered, and none by its name.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from operator import is_not
+from typing import Any, TypeAlias
 
 import torch
 
@@ -45,6 +46,13 @@ class Geometry:
             int(view.storage_offset()) - _START // view.itemsize, view.is_conj(), view.is_neg(), self.device,
         )  # fmt: skip
 
+    def at(self, root: str) -> "Geometry":
+        """The same window on the memory of another root."""
+        return Geometry(
+            root, self.dtype, self.shape, self.strides,
+            self.offset, self.conjugate, self.negative, self.device,
+        )  # fmt: skip
+
     @property
     def type(self) -> TensorType:
         """The type of what it shows."""
@@ -67,16 +75,19 @@ class Views:
 
     def __init__(self, graph: Graph) -> None:
         self._found: dict[str, Geometry] = {}
+        self._own: dict[str, Geometry | None] = {}
         self.same_object: dict[str, Value] = {}
         self._fresh: dict[str, Type] = {}
         self._sharing: dict[str, tuple[Value, ...]] = {}
+        self._inputs = graph.inputs
         self._owned = {e.value.name for e in graph.inputs if isinstance(e.source, State | Constant)}
         self._calls: dict[object, tuple[_Shown | None, ...]] = {}
         for node in graph.nodes:
             if lookup(node.op).alias is Alias.FRESH:
-                self._fresh.update((value.name, value.type) for value in node.results)
+                for value in node.results:
+                    self._fresh[value.name] = value.type
             elif effect_of(node) is Effect.NONE:
-                self._follow(node)
+                self._note(node)
 
     def follows(self, value: Value) -> bool:
         """Whether it is known what memory a node's result shows: an operand's, or new."""
@@ -102,13 +113,28 @@ class Views:
         known = self._found.get(value.name)
         if known is not None:
             return known
-        kind = value.type
-        if not isinstance(kind, TensorType) or kind.strides is None or not kind.is_static:
-            return None
-        return Geometry(value.name, kind.dtype, kind.shape, kind.strides, 0, False, False, kind.device)
+        if value.name not in self._own:
+            self._own[value.name] = _own(value)
+        return self._own[value.name]
 
-    def _follow(self, node: Node) -> None:
-        """Notes the results of a node that share an operand's memory."""
+    def _note(self, node: Node) -> None:
+        """Notes the results of a node that share an operand's memory. In another graph it showed the same
+        where its operands did."""
+        last = node.fact(_Last)
+        given: list[object] = [self._inputs, *map(self._found.get, [value.name for value in node.operands])]
+        if len(given) != len(last.given) or any(map(is_not, given, last.given)):
+            last.given, last.found = given, [*self._follow(node)]
+        for name, operand, window, is_operand in last.found:
+            if operand is None or window is None:
+                self._sharing[name] = ()
+                continue
+            self._sharing[name] = (operand,)
+            self._found[name] = window
+            if is_operand:
+                self.same_object[name] = operand
+
+    def _follow(self, node: Node) -> "Iterator[_Seen]":
+        """The results of a node that share an operand's memory, or have new memory."""
         known: dict[str, Geometry] = {}
         for value in node.operands:
             shown = self.geometry(value)
@@ -126,13 +152,33 @@ class Views:
             if seen is None:
                 continue
             if seen.window is None:
-                self._sharing[value.name] = ()
+                yield value.name, None, None, False
                 continue
             operand = given[seen.operand]
-            self._sharing[value.name] = (operand,)
-            self._found[value.name] = replace(seen.window, root=known[operand.name].root)
-            if seen.is_operand:
-                self.same_object[value.name] = operand
+            yield value.name, operand, seen.window.at(known[operand.name].root), seen.is_operand
+
+
+def _own(value: Value) -> Geometry | None:
+    """That of a value that is no view."""
+    kind = value.type
+    if not isinstance(kind, TensorType) or kind.strides is None or not kind.is_static:
+        return None
+    return Geometry(value.name, kind.dtype, kind.shape, kind.strides, 0, False, False, kind.device)
+
+
+_Seen: TypeAlias = tuple[str, Value | None, Geometry | None, bool]
+"""A result by name; the operand whose memory it shows, what of it, and whether it is that very object; or
+none, where its memory is new."""
+
+
+class _Last:
+    """What a node's results were last seen to show, and of which operands."""
+
+    __slots__ = ("given", "found")
+
+    def __init__(self, node: Node) -> None:
+        self.given: list[object] = []
+        self.found: list[_Seen] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +197,7 @@ _NEW = _Shown(-1, None, False)
 def _call(node: Node, known: dict[str, Geometry]) -> object:
     """Equal for nodes that run the same operator on like tensors: the layers of a model."""
     numbers = {name: i for i, name in enumerate(known)}
-    windows = tuple(replace(shown, root="") for shown in known.values())
+    windows = tuple(shown.at("") for shown in known.values())
 
     def shape(arg: Arg) -> object:
         return key_of(arg, lambda value: ("operand", numbers.get(value.name)))
@@ -193,7 +239,7 @@ def _shown(node: Node, known: dict[str, Geometry], certain: bool) -> tuple[_Show
         if shows is not None:
             window = windows[shows].seen(result)
             if window.type == node.results[i].type:
-                seen[i] = _Shown(shows, replace(window, root=""), handed_back is not None)
+                seen[i] = _Shown(shows, window.at(""), handed_back is not None)
         elif i in new and _is_as_declared(result, node.results[i]):
             seen[i] = _NEW
     return tuple(seen)

@@ -1,6 +1,6 @@
 """Which values a gradient may flow through."""
 
-from graphopt.ir.graph import Graph, Value
+from graphopt.ir.graph import Graph, Node, Value
 from graphopt.ir.ops import Effect, effect_of
 from graphopt.ir.types import ListType, NoneType, SymType
 
@@ -10,9 +10,14 @@ def differentiable(graph: Graph) -> frozenset[str]:
     state tensor that may, or by an operator that may set requires_grad. Detached values are counted too."""
     found = {entry.value.name for entry in graph.inputs if _may_require_grad(entry.value)}
     for node in graph.nodes:
-        if effect_of(node) is Effect.OPAQUE or any(value.name in found for value in node.operands):
-            found.update(value.name for value in node.results if _may_require_grad(value))
+        made = node.fact(_that_may_require_grad)
+        if made and (effect_of(node) is Effect.OPAQUE or any(value.name in found for value in node.operands)):
+            found.update(made)
     return frozenset(found)
+
+
+def _that_may_require_grad(node: Node) -> tuple[str, ...]:
+    return tuple(value.name for value in node.results if _may_require_grad(value))
 
 
 def _may_require_grad(value: Value) -> bool:

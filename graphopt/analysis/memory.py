@@ -27,6 +27,9 @@ _READ_THE_MEMORY = (
 )
 
 
+_WRITING = (Effect.WRITES, Effect.OPAQUE)
+
+
 class Memory:
     """The storage classes, writes and escapes of one graph."""
 
@@ -39,7 +42,9 @@ class Memory:
         inputs = [entry.value for entry in graph.inputs]
         for value in inputs:
             self._classes.unite(value.name, inputs[0].name)
-        written = [(i, value) for i, node in enumerate(graph.nodes) for value in self._written_by(node)]
+        writers = [(i, node) for i, node in enumerate(graph.nodes) if effect_of(node) in _WRITING]
+        written = [(i, value) for i, node in writers for value in self._written_by(node)]
+        self._opaque = {node.name for _, node in writers if effect_of(node) is Effect.OPAQUE}
         self._shown: dict[str, tuple[Value, ...]] = {}
         for node in graph.nodes:
             if lookup(node.op).alias is not Alias.FRESH:
@@ -48,12 +53,8 @@ class Memory:
             self._written.setdefault(self._classes.find(value.name), []).append(i)
         self._escaping = self._find_escaping()
         self._held = set(map(self._classes.find, self._escaping))
-        self._placed = {
-            self._classes.find(value.name)
-            for node in graph.nodes
-            if reads_memory(node)
-            for value in node.operands
-        }
+        readers = (node for node in graph.nodes if node.op.startswith(_READ_THE_MEMORY))
+        self._placed = {self._classes.find(value.name) for node in readers for value in node.operands}
 
     def position(self, node: Node) -> int:
         """The node's place in the order of execution."""
@@ -129,13 +130,12 @@ class Memory:
         return self._written.get(self._classes.find(value.name), []) if _has_storage(value) else []
 
     def _written_by(self, node: Node) -> list[Value]:
-        """The operands that a node may write; notes those that it may give another shape."""
-        effect, op = effect_of(node), lookup(node.op)
-        if effect is Effect.OPAQUE:
+        """The operands that a writing node may write; notes those that it may give another shape."""
+        if effect_of(node) is Effect.OPAQUE:
             operands = list(filter(_has_storage, node.operands))
             self._reshaped.update(value.name for value in operands)
             return operands
-        written = written_operands(node, op) if effect is Effect.WRITES else []
+        written = written_operands(node, lookup(node.op))
         made = {value.type for value in node.results}
         self._reshaped.update(value.name for value in written if value.type not in made)
         return written
@@ -174,11 +174,11 @@ class Memory:
         """Outputs, and backwards everything that may share storage with one through the nodes between."""
         found = {value.name for output in self.graph.outputs for value in values_in(output)}
         for node in reversed(self.graph.nodes):
-            if effect_of(node) is Effect.OPAQUE:
+            if node.name in self._opaque:
                 found.update(value.name for value in node.operands)
             for result in node.results:
-                if result.name in found:
-                    found.update(value.name for value in self._shown.get(result.name, ()))
+                if result.name in found and (shown := self._shown.get(result.name)):
+                    found.update(value.name for value in shown)
         return found
 
 

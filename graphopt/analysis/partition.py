@@ -9,10 +9,12 @@ class Partition:
 
     def find(self, name: str) -> str:
         """The name that stands for a name's class."""
-        while (parent := self._parent.setdefault(name, name)) != name:
-            self._parent[name] = self._parent[parent]
-            name = parent
-        return name
+        known = self._parent
+        parent = known.get(name, name)
+        while (above := known.get(parent, parent)) != parent:
+            known[name] = above
+            name, parent = parent, above
+        return parent
 
     def unite(self, a: str, b: str) -> None:
         """Makes one class of two."""

@@ -13,6 +13,18 @@ _BY_REQUIRES_GRAD = ("aten.matmul.default", "aten.linear.default")
 by batch where none does: the bits differ. Of torch's other products, none was found to."""
 
 
+class _Facts:
+    """What is asked of a graph, whatever takes the place of what: names of values, and of objects."""
+
+    def __init__(self, graph: Graph) -> None:
+        of = graph.analysis(Objects).of
+        self.known = {value.name for value in graph.values}
+        self.returned = frozenset(map(of, graph.returned))
+        self.inputs = frozenset(of(entry.value.name) for entry in graph.inputs)
+        self.asked = frozenset(map(of, _asked_for_requires_grad(graph.nodes)))
+        self.has_complex = any(map(_is_complex, graph.values))
+
+
 class Substitution:
     """What stands against letting other values take the place of a node's results, in one graph.
 
@@ -36,22 +48,18 @@ class Substitution:
         self.views = views
         self._through = through
         self._resolve = resolve
-        self._known = {value.name for value in graph.values}
         self._objects = objects
-        self._returned = {self._objects.of(name) for name in graph.returned}
-        self._inputs = {self._objects.of(entry.value.name) for entry in graph.inputs}
-        self._asked = {self._objects.of(name) for name in _asked_for_requires_grad(graph.nodes)}
-        self._callers = self._inputs | self._returned
+        self._graph = graph.analysis(_Facts)
+        self._callers = {*self._graph.inputs, *self._graph.returned}
         self._reshaped = {self._objects.of(name) for name in memory.reshaped}
         self._handed_out: set[str] = set()
-        self._has_complex = any(map(_is_complex, graph.values))
 
     def against_copy(self, node: Node, values: tuple[Value, ...], since: Node | None = None) -> str | None:
         """Why values, on memory of their own, cannot stand for the node's results; None: they can.
         They hold the same bits once `since`, which does what the node does, has run, or else where the
         node stands."""
         memory, values = self.memory, tuple(map(self._resolve, values))
-        if any(value.name not in self._known for value in values):
+        if any(value.name not in self._graph.known for value in values):
             return _too_new(values)
         if any(memory.written_after(value, since or node) for value in values):
             return f"like {_names(values)}, which may be written later"
@@ -65,7 +73,7 @@ class Substitution:
             memory.is_placed(r) and not self.views.is_whole(v) for r, v in self._pairs(node, values)
         ):
             return f"like {_names(values)}, which may be a part of larger memory"
-        if self._has_complex and any(map(memory.is_placed, node.results)):
+        if self._graph.has_complex and any(map(memory.is_placed, node.results)):
             # A copy is no lazy conjugate, and no lazy negative such as x.conj().imag.
             return f"like {_names(values)}, which may be lazily conjugated"
         return self._against_requires_grad(node, values) or self.against_gradients(node, values)
@@ -76,11 +84,11 @@ class Substitution:
         pairs = list(self._pairs(node, values))
         if all(self._hands_back(r) == v for r, v in pairs):
             return None
-        if any(value.name not in self._known for value in values):
+        if any(value.name not in self._graph.known for value in values):
             return _too_new(values)
         if any(self._is_reshaped(value) for pair in pairs for value in pair):
             return f"shows what {_names(values)} shows, but one of the two is given another shape in place"
-        if any(self._objects.of(r.name) in self._returned and self._is_callers(v) for r, v in pairs):
+        if any(self._objects.of(r.name) in self._graph.returned and self._is_callers(v) for r, v in pairs):
             return f"shows what {_names(values)} shows, but the caller gets both objects"
         return self._against_requires_grad(node, values) or self.against_gradients(node, values)
 
@@ -96,7 +104,7 @@ class Substitution:
         for result, value in self._pairs(node, tuple(map(self._resolve, values))):
             if self._reaches_caller(result):
                 self._handed_out.add(self.memory.storage(value))
-            if self._objects.of(result.name) in self._returned:
+            if self._objects.of(result.name) in self._graph.returned:
                 self._callers.add(self._objects.of(value.name))
 
     def _pairs(self, node: Node, values: tuple[Value, ...]) -> Iterator[tuple[Value, Value]]:
@@ -130,7 +138,8 @@ class Substitution:
     def _against_requires_grad(self, node: Node, values: tuple[Value, ...]) -> str | None:
         """Why inputs, which may require grad, cannot stand for results, which do not with gradients off."""
         for result, value in self._pairs(node, values):
-            if self._objects.of(value.name) in self._inputs and self._objects.of(result.name) in self._asked:
+            asked = self._objects.of(result.name) in self._graph.asked
+            if asked and self._objects.of(value.name) in self._graph.inputs:
                 return f"like %{value.name}, which may require grad, by which a product chooses its way"
         return None
 
@@ -145,8 +154,9 @@ class Substitution:
 def _asked_for_requires_grad(nodes: Iterable[Node]) -> Iterator[str]:
     """The operands of products, and all that a region with one in it reads."""
     for node in nodes:
-        inside = any(True for region in node.regions for _ in _asked_for_requires_grad(region.nodes))
-        if inside or node.op in _BY_REQUIRES_GRAD:
+        if node.op in _BY_REQUIRES_GRAD or any(
+            True for region in node.regions for _ in _asked_for_requires_grad(region.nodes)
+        ):
             yield from (value.name for value in node.operands)
 
 

@@ -98,13 +98,13 @@ class Node:
     @property
     def size(self) -> int:
         """How many nodes it is, those of its sub-graphs included."""
-        return 1 + sum(graph.size for graph in self.regions)
+        regions = self.regions
+        return 1 + sum(graph.size for graph in regions) if regions else 1
 
     @property
-    def regions(self) -> "Iterator[Graph]":
+    def regions(self) -> "tuple[Graph, ...]":
         """The sub-graphs among the operands."""
-        for arg in (*self.args, *(a for _, a in self.kwargs)):
-            yield from graphs_in(arg)
+        return self.fact(_regions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,11 +187,15 @@ class Graph:
     @cached_property
     def uses(self) -> dict[str, tuple[Node, ...]]:
         """The nodes that read each value, by the value's name, in order, each once."""
-        found: dict[str, dict[str, Node]] = {}
+        found: dict[str, list[Node]] = {}
         for node in self.nodes:
             for value in node.operands:
-                found.setdefault(value.name, {})[node.name] = node
-        return {name: tuple(nodes.values()) for name, nodes in found.items()}
+                readers = found.get(value.name)
+                if readers is None:
+                    found[value.name] = [node]
+                elif readers[-1] is not node:
+                    readers.append(node)
+        return {name: tuple(nodes) for name, nodes in found.items()}
 
     @property
     def size(self) -> int:
@@ -226,16 +230,18 @@ class Graph:
         for entry in self.inputs:
             _define(entry.value, known, f"input %{entry.value.name}")
         for node in self.nodes:
-            where = f"node {node.name} ({node.op})"
             if node.name in names:
-                raise InvalidGraph("two nodes have one name", where=where)
+                raise InvalidGraph("two nodes have one name", where=_where(node))
             names.add(node.name)
             for value in node.operands:
-                _known(value, known, where)
+                if known.get(value.name) is not value:
+                    _known(value, known, _where(node))
             if not node.many and len(node.results) != 1:
-                raise InvalidGraph(f"{len(node.results)} results where one was declared", where=where)
+                raise InvalidGraph(f"{len(node.results)} results where one was declared", where=_where(node))
             for value in node.results:
-                _define(value, known, where)
+                if value.name in known:
+                    _define(value, known, _where(node))
+                known[value.name] = value
         self._check_kept()
         if self.bare and len(self.outputs) != 1:
             raise InvalidGraph(f"{len(self.outputs)} outputs where one is returned bare", where="output")
@@ -258,6 +264,10 @@ class Graph:
             if name in moving:
                 where = f"node {self.producer[name].name}"
                 raise InvalidGraph(f"%{name} is kept, and depends on an argument", where=where)
+
+
+def _where(node: Node) -> str:
+    return f"node {node.name} ({node.op})"
 
 
 def _is_size(value: Value) -> bool:
@@ -310,6 +320,10 @@ def graphs_in(arg: Arg) -> Iterator[Graph]:
                 yield from graphs_in(item)
         case _:
             return
+
+
+def _regions(node: Node) -> tuple[Graph, ...]:
+    return tuple(graph for arg in (*node.args, *(arg for _, arg in node.kwargs)) for graph in graphs_in(arg))
 
 
 def replace_values(arg: Arg, replacement: dict[str, Value]) -> Arg:

@@ -31,6 +31,8 @@ class Form(enum.Enum):
     MINUS_ITSELF = "minus-itself"  # f(x) = x − x: 0, or NaN where x is not finite
     ONE = "one"  # f(x) = x − x + 1
 
+    __hash__ = object.__hash__  # in C: laws are looked up for each node
+
 
 @dataclass(frozen=True, slots=True)
 class Condition:

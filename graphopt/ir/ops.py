@@ -128,6 +128,10 @@ searched in vain."""
 def effect_of(node: Node) -> Effect:
     """The effect of one node: its operator's, narrowed by literal flags such as `train=False`; a pure
     operator on a number that is read from a tensor may raise. Effects in sub-graphs are the node's."""
+    return node.fact(_effect)
+
+
+def _effect(node: Node) -> Effect:
     if node.op in _TRANSPARENT:
         inner = min((_STRONGEST.index(effect_of(n)) for g in node.regions for n in g.nodes), default=4)
         # What a region writes is not followed to the operands here.
