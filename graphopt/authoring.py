@@ -32,7 +32,7 @@ from graphopt.ir.laws import Form, Law, holds, is_number, kind_of, laws_of
 from graphopt.ir.literal import Lit
 from graphopt.ir.operands import operands_of, type_of
 from graphopt.ir.ops import Alias, Effect, effect_of, lookup, operands_commute
-from graphopt.ir.regions import key_of, written_out
+from graphopt.ir.regions import Skeleton, key_of, written_out
 from graphopt.ir.text import print_node
 from graphopt.ir.types import TensorType, Type
 from graphopt.kernels import by_onednn
@@ -97,6 +97,7 @@ __all__ = [
     "Rule",
     "Rules",
     "Sequence",
+    "Skeleton",
     "Slice",
     "Spelled",
     "Substitution",

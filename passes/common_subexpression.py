@@ -2,15 +2,14 @@
 
 from graphopt.authoring import (
     Alias,
-    Arg,
     Claim,
     Draft,
     Effect,
     Node,
+    Skeleton,
     Substitution,
     Value,
     effect_of,
-    key_of,
     lookup,
     operands_commute,
 )
@@ -75,11 +74,5 @@ def _key(node: Node, draft: Draft, substitution: Substitution | None) -> object:
         version = 0 if substitution is None else substitution.memory.version(value, node)
         return draft.resolve(value).name, version
 
-    def canonical(arg: Arg) -> object:
-        return key_of(arg, of_value)
-
-    args: tuple[object, ...] = tuple(map(canonical, node.args))
-    if operands_commute(node):
-        args = (frozenset(args),)
-    kwargs = tuple((name, canonical(arg)) for name, arg in node.kwargs)
-    return node.op, args, kwargs, tuple(value.type for value in node.results)
+    read = map(of_value, node.operands)
+    return node.fact(Skeleton), frozenset(read) if operands_commute(node) else tuple(read)

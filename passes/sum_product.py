@@ -160,7 +160,7 @@ def _rewritten_at_once(draft: Draft, instance: Instance | None = None) -> list["
     given = draft.substitution()
     there = given if beside is draft else beside.substitution()
     done, taken = set[str](), list[_Better]()
-    for better in (*_in_parts(whole, readings, fixed, left | stays), *filter(None, wide), *narrow):
+    for better in (*_in_parts(whole, regions.plain(), fixed), *filter(None, wide), *narrow):
         if done & better.names:
             continue
         refusal = _against(better, whole, given, there) or _too_large(better, whole, fixed)
@@ -173,12 +173,10 @@ def _rewritten_at_once(draft: Draft, instance: Instance | None = None) -> list["
     return taken
 
 
-def _in_parts(
-    whole: Spelled, readings: Readings, fixed: Callable[[Value], bool], stays: frozenset[str]
-) -> Iterator["_Better"]:
+def _in_parts(whole: Spelled, plain: Regions, fixed: Callable[[Value], bool]) -> Iterator["_Better"]:
     """Better ways for what is read in part only: from as far in front as pays."""
     graph = whole.draft.graph
-    plain, work, done = Regions(graph, readings, stays, plain=True), Work(graph), set[str]()
+    work, done = Work(graph), set[str]()
     for deepest in (None, 1):
         blocks = [*whole.blocks(Narrowing(graph, plain, fixed, deepest))]
         if not blocks:

@@ -21,6 +21,7 @@ from graphopt.algebra.polynomial import (
 )
 from graphopt.algebra.reading import read_all
 from graphopt.ir.graph import Node, Value, replace_values
+from graphopt.ir.regions import likeness
 from graphopt.ir.types import TensorType
 
 MOST_TERMS, MOST_FACTORS = 4, 4
@@ -144,13 +145,21 @@ class Readings:
     def __init__(self) -> None:
         self._forms: dict[Polynomial, Form] = {}
         self._leaves: dict[TensorType, Form] = {}
-        self._read: dict[object, tuple[tuple[Form, tuple[int, ...]], ...] | None] = {}
-        # By the node's id: itself, and what it is but for its operands. Nodes that are alike have one number.
-        self._alike: dict[int, tuple[Node, Node, int]] = {}
-        self._numbers: dict[Node, int] = {}
+        self._as_they_are: dict[int, tuple[Value, Reading | None]] = {}  # by the value's id
+        self._forms_of: dict[object, tuple[tuple[Form, tuple[int, ...]], ...] | None] = {}
+        # By the ids of the node and of what its operands are read as, which it holds.
+        self._read: dict[object, tuple[object, tuple[Reading, ...] | None]] = {}
+        # By likeness: the node with other names, and a number.
+        self._alike: dict[object, tuple[Node, int]] = {}
 
     def leaf(self, value: Value) -> Reading | None:
-        """A tensor as it is; None for what is none of static size."""
+        """A tensor as it is, always the same; None for what is none of static size."""
+        found = self._as_they_are.get(id(value))
+        if found is None:
+            found = self._as_they_are[id(value)] = value, self._leaf(value)
+        return found[1]
+
+    def _leaf(self, value: Value) -> Reading | None:
         kind = value.type
         if not isinstance(kind, TensorType) or not kind.is_static:
             return None
@@ -164,32 +173,38 @@ class Readings:
         named = naming.polynomial(p)
         return Reading(self._forms.setdefault(named, Form(named)), naming.met)
 
-    def of(self, node: Node, known: Mapping[str, Reading | None]) -> tuple[Reading, ...] | None:
-        """What a node's results are, where its operands are as `known` by name; None where they are no
-        polynomials."""
-        if not node.results or any(True for _ in node.regions):
+    def of(self, node: Node, given: Sequence[Reading | None]) -> tuple[Reading, ...] | None:
+        """What a node's results are, where its operands are as `given`, in order; None where they are no
+        polynomials. For the very same operands, it is the very same."""
+        place = id(node), *map(id, given)
+        last = self._read.get(place)
+        if last is None:
+            known = {value.name: one for value, one in zip(node.operands, given, strict=True)}
+            last = self._read[place] = (node, given), self._results(node, known)
+        return last[1]
+
+    def _results(self, node: Node, known: Mapping[str, Reading | None]) -> tuple[Reading, ...] | None:
+        if not node.results or node.regions:
             return None
         operands = {value.name: value for value in node.operands}
         readings = {name: reading for name in operands if (reading := known[name]) is not None}
         together = Together.of(readings.values())
         alike, number = self._called(node, operands)
         place = number, tuple(name in readings for name in operands), together.key
-        if place not in self._read:
+        if place not in self._forms_of:
             names = {name: f"operand {i}" for i, name in enumerate(operands)}
-            self._read[place] = self._new(alike, [names[name] for name in readings], together)
-        found = self._read[place]
+            self._forms_of[place] = self._new(alike, [names[name] for name in readings], together)
+        found = self._forms_of[place]
         if found is None:
             return None
         leaves = (*together.leaves, *operands.values(), *node.results)
         return tuple(Reading(form, tuple(leaves[number] for number in numbers)) for form, numbers in found)
 
     def _called(self, node: Node, operands: Mapping[str, Value]) -> tuple[Node, int]:
-        """The node with other names for its operands and results, and a number that is its alone."""
-        found = self._alike.get(id(node))
+        """The node with other names for its operands and results, and a number that nodes alike have."""
+        found = self._alike.get(likeness(node))
         if found is None:
-            new = {
-                name: Value(f"operand {i}", value.type) for i, (name, value) in enumerate(operands.items())
-            }
+            new = {v.name: Value(f"operand {i}", v.type) for i, v in enumerate(operands.values())}
             alike = Node(
                 "node",
                 node.op,
@@ -198,9 +213,8 @@ class Readings:
                 tuple(Value(f"result {i}", value.type) for i, value in enumerate(node.results)),
                 node.many,
             )
-            found = node, alike, self._numbers.setdefault(alike, len(self._numbers))
-            self._alike[id(node)] = found
-        return found[1:]
+            found = self._alike[likeness(node)] = alike, len(self._alike)
+        return found
 
     def _new(
         self, node: Node, names: Sequence[str], together: Together

@@ -23,7 +23,6 @@ def particular(whole: Spelled, instance: Instance, readings: Readings) -> frozen
     """The names of what depends on how large symbolic sizes are: where a part of one is read, or the place is
     told from where another one ends."""
     nodes = {node.name: node for node in instance.given.nodes}
-    known = {value.name: readings.leaf(value) for value in whole.draft.graph.values}
     even: dict[Form, bool] = {}
 
     def is_even(form: Form) -> bool:
@@ -33,7 +32,7 @@ def particular(whole: Spelled, instance: Instance, readings: Readings) -> frozen
 
     found = set[str]()
     for node in whole.draft.graph.nodes:
-        read = readings.of(node, known) or ()
+        read = readings.of(node, tuple(map(readings.leaf, node.operands))) or ()
         plain = has_plain_sizes(nodes[whole.standing(node).name])
         if not plain or not all(is_even(one.form) for one in read):
             found.update(value.name for value in node.results)

@@ -2,7 +2,6 @@
 
 import copy
 import math
-import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
@@ -60,17 +59,12 @@ class Regions:
         graph: Graph,
         readings: Readings | None = None,
         left: Set[str] = frozenset(),
-        *,
-        plain: bool = False,
     ) -> None:
-        """`readings`: what was read before. `left`: the names of values that stay as they are. `plain`:
-        nodes with one result alone, and neither norms nor blocks."""
+        """`readings`: what was read before. `left`: the names of values that stay as they are."""
         self._graph = graph
         self._readings = Readings() if readings is None else readings
-        self._wide, self._plain, self.left = False, plain, left
-        self._last: dict[str, tuple[tuple[Reading | None, ...], tuple[Reading, ...] | None]] = {}
+        self._wide, self._plain, self.left = False, False, left
         memory = graph.analysis(Memory)
-        self._leaves = {value.name: self._readings.leaf(value) for value in graph.values}
         self._squares: dict[str, Reading] = {}
         self._readable = {
             node.name
@@ -86,6 +80,18 @@ class Regions:
         for each, or not at all."""
         found = copy.copy(self)
         found._wide = True
+        found._see()
+        return found
+
+    def plain(self) -> "Regions":
+        """Those of nodes with one result alone, and neither norms nor blocks."""
+        found = copy.copy(self)
+        found._plain = True
+        found._readable = {
+            node.name
+            for node in self._graph.nodes
+            if node.name in self._readable and len(node.results) == 1 and not is_norm(node)
+        }
         found._see()
         return found
 
@@ -218,15 +224,14 @@ class Regions:
         self._nodes.append(node)
         for value, one in zip(node.results, found, strict=True):
             self._found[value.name] = one
-            self._needed |= {leaf.name for leaf in one.leaves} & self._squares.keys()
+            if self._squares:
+                self._needed |= {leaf.name for leaf in one.leaves} & self._squares.keys()
             if shows and one.form.is_part:
                 self._shown.add(value.name)
 
     def _is_readable(self, node: Node) -> bool:
-        if self._plain and len(node.results) != 1:
-            return False
         if is_norm(node):
-            return not self._plain
+            return True
         kinds = map(tensor_of, node.results)
         return None not in kinds and self._read(node, self._as_it_is) is not None
 
@@ -258,14 +263,10 @@ class Regions:
         return all(value.name in self._shown for value in node.results)
 
     def _read(self, node: Node, known: _Known) -> tuple[Reading, ...] | None:
-        operands = tuple(map(known, node.operands))
-        last = self._last.get(node.name)
-        if last is None or any(map(operator.is_not, operands, last[0])):
-            by_name = {value.name: one for value, one in zip(node.operands, operands, strict=True)}
-            last = operands, self._readings.of(node, by_name)
-            self._last[node.name] = last
-        found = last[1]
-        if found is None or not any(leaf.name in self._squares for one in found for leaf in one.leaves):
+        found = self._readings.of(node, tuple(map(known, node.operands)))
+        if not found or not self._squares:
+            return found
+        if not any(leaf.name in self._squares for one in found for leaf in one.leaves):
             return found
         # Norms are of this graph: what was read holds wherever else, what follows from them does not.
         try:
@@ -297,4 +298,4 @@ class Regions:
         return found
 
     def _as_it_is(self, value: Value) -> Reading | None:
-        return self._leaves[value.name]
+        return self._readings.leaf(value)

@@ -7,6 +7,7 @@ from typing import Any
 from graphopt.analysis.seconds import node_seconds
 from graphopt.analysis.sizes import Sizes
 from graphopt.ir.graph import Node, Value
+from graphopt.ir.regions import likeness
 from graphopt.profile import Profile, default
 
 
@@ -26,10 +27,10 @@ class Costs:
         place = Costs.seconds, id(node)
         found = self.known.get(place)
         if found is None:
-            found = self.known[place] = (
-                node,
-                node_seconds(node, self.profile, self.sizes),
-            )  # the id stays taken
+            alike = Costs.seconds, likeness(node)
+            if alike not in self.known:
+                self.known[alike] = node_seconds(node, self.profile, self.sizes)
+            found = self.known[place] = node, self.known[alike]  # the id stays taken
         seconds: float = found[1]
         return seconds
 

@@ -174,7 +174,7 @@ none, where its memory is new."""
 class _Last:
     """What a node's results were last seen to show, and of which operands."""
 
-    __slots__ = ("given", "found")
+    __slots__ = ("found", "given")
 
     def __init__(self, node: Node) -> None:
         self.given: list[object] = []

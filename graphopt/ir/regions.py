@@ -1,5 +1,6 @@
 """Sub-graphs apart from the names in them: comparing two, and writing one out under new names."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -23,6 +24,59 @@ def key_of(arg: Arg, of_value: Callable[[Value], object]) -> object:
             return structure_of(arg)
         case _:
             return arg
+
+
+class Skeleton:
+    """A node but for its name and origins and for what it reads: equal for nodes whose operator, literals,
+    sub-graphs and result types are the same, and which read values at the same places."""
+
+    __slots__ = ("_hash", "_parts")
+
+    def __init__(self, node: Node) -> None:
+        places = itertools.count()
+
+        def shape(arg: Arg) -> object:
+            return key_of(arg, lambda _: next(places))
+
+        self._parts = (
+            node.op,
+            tuple(map(shape, node.args)),
+            tuple((name, shape(arg)) for name, arg in node.kwargs),
+            tuple(value.type for value in node.results),
+            node.many,
+        )
+        self._hash = hash(self._parts)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (
+            type(other) is Skeleton and self._hash == other._hash and self._parts == other._parts
+        )
+
+
+def likeness(node: Node) -> object:
+    """Equal for nodes that are the same but for names and origins: the layers of a model."""
+    return node.fact(_Likeness)
+
+
+class _Likeness:
+    __slots__ = ("_hash", "_parts")
+
+    def __init__(self, node: Node) -> None:
+        numbers: dict[str, int] = {}
+        pattern = tuple(numbers.setdefault(value.name, len(numbers)) for value in node.operands)
+        self._parts = node.fact(Skeleton), pattern, tuple(value.type for value in node.operands)
+        self._hash = hash(self._parts)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (
+            type(other) is _Likeness and self._hash == other._hash and self._parts == other._parts
+        )
 
 
 def structure_of(graph: Graph) -> object:

@@ -7,6 +7,7 @@ import sympy
 import torch
 
 Dim: TypeAlias = "int | sympy.Expr"
+_INT = {int}
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,7 @@ class TensorType:
     @property
     def is_static(self) -> bool:
         """Whether every size and stride is a known integer."""
-        return all(isinstance(d, int) for d in (*self.shape, *(self.strides or ())))
+        return {*map(type, self.shape), *map(type, self.strides or ())} <= _INT
 
     @property
     def is_contiguous(self) -> bool:

@@ -188,7 +188,7 @@ def remembered(graph: Graph, called: str) -> Polynomial | None:
     inputs = (entry.value for entry in graph.inputs)
     known = {value.name: ONCE.leaf(Value(called.format(value.name), value.type)) for value in inputs}
     for node in graph.nodes:
-        made = ONCE.of(node, known)
+        made = ONCE.of(node, [known[value.name] for value in node.operands])
         if made is None:
             return None
         known.update((value.name, one) for value, one in zip(node.results, made, strict=True))
