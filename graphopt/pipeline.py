@@ -46,25 +46,34 @@ def run_passes(
     Raises PassError, naming the pass, where one raises, leaves an invalid graph or makes it grow without
     end.
     """
-    draft = Draft(graph, gradients, denied=denied, limit=stop_after, costs=costs)
-    restless: dict[str, None] = {}
     with _uncollected():
-        for number in range(1, MAX_ROUNDS + 1 if passes else 1):
-            before = len(draft.steps)
-            draft.missed.clear()
-            restless.clear()
-            for one in passes:
-                if progress is not None:
-                    progress(f"round {number}: {one.name}")
-                taken = len(draft.steps)
-                _run(one, draft)
-                if len(draft.steps) > taken:
-                    restless[one.name] = None
-            if len(draft.steps) == before or len(draft.steps) == stop_after:
-                restless.clear()
-                break
-    notes = tuple(f"the pass {name} did not settle in {MAX_ROUNDS} rounds" for name in restless)
-    return Outcome(draft.graph, tuple(draft.steps), tuple(draft.missed), notes)
+        draft = Draft(graph, gradients, denied=denied, limit=stop_after, costs=costs)
+        restless = _rounds(passes, draft, stop_after, progress)
+        notes = tuple(f"the pass {name} did not settle in {MAX_ROUNDS} rounds" for name in restless)
+        found = Outcome(draft.graph, tuple(draft.steps), tuple(draft.missed), notes)
+        del draft  # with all that was only known for the sake of the passes
+    return found
+
+
+def _rounds(
+    passes: Sequence[Pass], draft: Draft, stop_after: int | None, progress: Callable[[str], None] | None
+) -> list[str]:
+    """Runs the passes to the fix-point; gives back the names of those that edited in the last round."""
+    restless: list[str] = []
+    for number in range(1, MAX_ROUNDS + 1 if passes else 1):
+        before = len(draft.steps)
+        draft.missed.clear()
+        restless.clear()
+        for one in passes:
+            if progress is not None:
+                progress(f"round {number}: {one.name}")
+            taken = len(draft.steps)
+            _run(one, draft)
+            if len(draft.steps) > taken and one.name not in restless:
+                restless.append(one.name)
+        if len(draft.steps) == before or len(draft.steps) == stop_after:
+            return []
+    return restless
 
 
 @contextlib.contextmanager

@@ -8,7 +8,6 @@ from graphopt.authoring import (
     Node,
     Skeleton,
     Substitution,
-    Value,
     effect_of,
     lookup,
     operands_commute,
@@ -70,9 +69,8 @@ def _merge(node: Node, found: Node, draft: Draft, substitution: Substitution) ->
 def _key(node: Node, draft: Draft, substitution: Substitution | None) -> object:
     """Equal for nodes that compute the same; without `substitution`, whatever was written in between."""
 
-    def of_value(value: Value) -> object:
-        version = 0 if substitution is None else substitution.memory.version(value, node)
-        return draft.resolve(value).name, version
-
-    read = map(of_value, node.operands)
+    read: list[object] = [draft.resolve(value).name for value in node.operands]
+    if substitution is not None and substitution.memory.is_written:
+        versions = (substitution.memory.version(value, node) for value in node.operands)
+        read = [*zip(read, versions, strict=True)]
     return node.fact(Skeleton), frozenset(read) if operands_commute(node) else tuple(read)

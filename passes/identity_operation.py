@@ -61,33 +61,31 @@ class IdentityOperation:
 
 def _copied(node: Node, draft: Draft) -> tuple[Value, str] | None:
     """The operand that a node copies, and why."""
-    for form in (Form.COPY, Form.CAST, Form.SAME):
-        for law in laws_of(node.op, form):
-            given = operands_of(node)
-            operands = {given.get(name) for name in law.operands}
-            value = operands.pop()
-            if not isinstance(value, Value) or operands or not draft.analysis(Lawful).holds(law, node, value):
-                continue
-            if value.type == node.results[0].type:
-                return draft.resolve(value), f"{_short(node)} gives back %{value.name}"
+    for law in laws_of(node.op, Form.COPY, Form.CAST, Form.SAME):
+        given = operands_of(node)
+        operands = {given.get(name) for name in law.operands}
+        value = operands.pop()
+        if not isinstance(value, Value) or operands or not draft.analysis(Lawful).holds(law, node, value):
+            continue
+        if value.type == node.results[0].type:
+            return draft.resolve(value), f"{_short(node)} gives back %{value.name}"
     return None
 
 
 def _undone(node: Node, draft: Draft, substitution: Substitution) -> tuple[Value, str] | None:
     """The value that a node gives back together with the one before it, and why."""
-    for form in (Form.IDEMPOTENT, Form.INVOLUTION, Form.CAST):
-        for law in laws_of(node.op, form):
-            middle = operands_of(node).get(law.operands[0])
-            if not isinstance(middle, Value) or not draft.analysis(Lawful).holds(law, node, middle):
-                continue
-            inner = draft.graph.producer.get(draft.resolve(middle).name)
-            if inner is None or substitution.changed(inner, node):
-                continue
-            first = operands_of(inner).get(law.operands[0])
-            value = inner.results[0] if form is Form.IDEMPOTENT else first
-            undoes = _casts_back if form is Form.CAST else _repeats
-            if isinstance(value, Value) and undoes(inner, node, value, law):
-                return draft.resolve(value), f"{_short(node)} twice gives back %{value.name}"
+    for law in laws_of(node.op, Form.IDEMPOTENT, Form.INVOLUTION, Form.CAST):
+        middle = operands_of(node).get(law.operands[0])
+        if not isinstance(middle, Value) or not draft.analysis(Lawful).holds(law, node, middle):
+            continue
+        inner = draft.graph.producer.get(draft.resolve(middle).name)
+        if inner is None or substitution.changed(inner, node):
+            continue
+        first = operands_of(inner).get(law.operands[0])
+        value = inner.results[0] if law.form is Form.IDEMPOTENT else first
+        undoes = _casts_back if law.form is Form.CAST else _repeats
+        if isinstance(value, Value) and undoes(inner, node, value, law):
+            return draft.resolve(value), f"{_short(node)} twice gives back %{value.name}"
     return None
 
 

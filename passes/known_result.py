@@ -60,7 +60,9 @@ def _law(node: Node, result: int, draft: Draft) -> Law | None:
     """The law of one result of a node that holds; of those alone that ask for conditions, for a node that
     the others hold of is no more than its operand."""
     op = f"{node.op}/{result}" if node.many else node.op
-    for law in (law for form in _FORMS for law in laws_of(op, form) if law.conditions):
+    for law in laws_of(op, *_FORMS):
+        if not law.conditions:
+            continue
         given = operands_of(node)
         operands = {given.get(name) for name in law.operands}
         value = operands.pop()

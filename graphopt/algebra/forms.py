@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TypeAlias
 
 from graphopt.algebra.choices import read_by, reading
 from graphopt.algebra.cutting import is_whole_in_blocks
@@ -137,6 +138,9 @@ def over(p: Polynomial, leaves: Sequence[Value]) -> Polynomial:
     return Polynomial(p.dims, tuple(terms))
 
 
+_Forms: TypeAlias = tuple[tuple[Form, tuple[int, ...]], ...] | None
+
+
 class Readings:
     """Reads nodes, those that are the same but for what their operands are called once: what a node computes
     depends on its operator, its literals, the types, and the polynomials of its operands. What depends on
@@ -146,11 +150,12 @@ class Readings:
         self._forms: dict[Polynomial, Form] = {}
         self._leaves: dict[TensorType, Form] = {}
         self._as_they_are: dict[int, tuple[Value, Reading | None]] = {}  # by the value's id
-        self._forms_of: dict[object, tuple[tuple[Form, tuple[int, ...]], ...] | None] = {}
+        self._numbers: dict[object, int] = {}  # by likeness
+        self._number_of: dict[int, tuple[Node, int]] = {}  # by the node's id
+        # By the number, and by how the operands are read.
+        self._forms_of: dict[object, _Forms] = {}
         # By the ids of the node and of what its operands are read as, which it holds.
         self._read: dict[object, tuple[object, tuple[Reading, ...] | None]] = {}
-        # By likeness: the node with other names, and a number.
-        self._alike: dict[object, tuple[Node, int]] = {}
 
     def leaf(self, value: Value) -> Reading | None:
         """A tensor as it is, always the same; None for what is none of static size."""
@@ -187,40 +192,41 @@ class Readings:
         if not node.results or node.regions:
             return None
         operands = {value.name: value for value in node.operands}
-        readings = {name: reading for name in operands if (reading := known[name]) is not None}
-        together = Together.of(readings.values())
-        alike, number = self._called(node, operands)
-        place = number, tuple(name in readings for name in operands), together.key
-        if place not in self._forms_of:
-            names = {name: f"operand {i}" for i, name in enumerate(operands)}
-            self._forms_of[place] = self._new(alike, [names[name] for name in readings], together)
-        found = self._forms_of[place]
+        numbers: dict[str, int] = {}
+        leaves: list[Value] = []
+        place: list[object] = [self._number(node)]
+        for one in known.values():
+            place.append(one and one.form)
+            for value in () if one is None else one.leaves:
+                if value.name not in numbers:
+                    numbers[value.name] = len(leaves)
+                    leaves.append(value)
+                place.append(numbers[value.name])
+        key = tuple(place)
+        if key not in self._forms_of:
+            self._forms_of[key] = self._new(node, operands, known)
+        found = self._forms_of[key]
         if found is None:
             return None
-        leaves = (*together.leaves, *operands.values(), *node.results)
-        return tuple(Reading(form, tuple(leaves[number] for number in numbers)) for form, numbers in found)
+        leaves += (*operands.values(), *node.results)
+        return tuple(Reading(form, tuple([leaves[number] for number in places])) for form, places in found)
 
-    def _called(self, node: Node, operands: Mapping[str, Value]) -> tuple[Node, int]:
-        """The node with other names for its operands and results, and a number that nodes alike have."""
-        found = self._alike.get(likeness(node))
+    def _number(self, node: Node) -> int:
+        """One for all nodes that are alike."""
+        found = self._number_of.get(id(node))
         if found is None:
-            new = {v.name: Value(f"operand {i}", v.type) for i, v in enumerate(operands.values())}
-            alike = Node(
-                "node",
-                node.op,
-                tuple(replace_values(arg, new) for arg in node.args),
-                tuple((name, replace_values(arg, new)) for name, arg in node.kwargs),
-                tuple(Value(f"result {i}", value.type) for i, value in enumerate(node.results)),
-                node.many,
-            )
-            found = self._alike[likeness(node)] = alike, len(self._alike)
-        return found
+            number = self._numbers.setdefault(likeness(node), len(self._numbers))
+            found = self._number_of[id(node)] = node, number
+        return found[1]
 
-    def _new(
-        self, node: Node, names: Sequence[str], together: Together
-    ) -> tuple[tuple[Form, tuple[int, ...]], ...] | None:
+    def _new(self, given: Node, operands: Mapping[str, Value], read: Mapping[str, Reading | None]) -> _Forms:
         """The form of each result, and of all values there are which are its leaves."""
-        polynomials = dict(zip(names, together.polynomials(lambda form: form.polynomial), strict=True))
+        new = {v.name: Value(f"operand {i}", v.type) for i, v in enumerate(operands.values())}
+        node = _called(given, new)
+        readings = {name: one for name, one in read.items() if one is not None}
+        together = Together.of(readings.values())
+        every = together.polynomials(lambda form: form.polynomial)
+        polynomials = {new[name].name: p for name, p in zip(readings, every, strict=True)}
 
         def known(value: Value) -> Polynomial:
             if value.name not in polynomials:
@@ -234,6 +240,18 @@ class Readings:
         others = dict.fromkeys(value.name for value in (*node.operands, *node.results))
         numbers = [*map(str, range(len(together.leaves))), *others]
         return tuple((one.form, tuple(numbers.index(leaf.name) for leaf in one.leaves)) for one in found)
+
+
+def _called(node: Node, new: dict[str, Value]) -> Node:
+    """A node with other names for its operands and results."""
+    return Node(
+        "node",
+        node.op,
+        tuple(replace_values(arg, new) for arg in node.args),
+        tuple((name, replace_values(arg, new)) for name, arg in node.kwargs),
+        tuple(Value(f"result {i}", value.type) for i, value in enumerate(node.results)),
+        node.many,
+    )
 
 
 class _Naming:

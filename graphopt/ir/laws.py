@@ -103,9 +103,10 @@ _CONDITION = re.compile(r"(number|finite|one|[<>]+=?) ?([^=]*)(?:=(.*))?")
 
 
 @cache
-def laws_of(op: str, form: Form) -> tuple[Law, ...]:
-    """The confirmed laws of an operator, or of one of its results; none where nothing was confirmed."""
-    return tuple(law for law in _table().get(op, ()) if law.form is form)
+def laws_of(op: str, *forms: Form) -> tuple[Law, ...]:
+    """The confirmed laws of an operator, or of one of its results, in the order of the forms; none where
+    nothing was confirmed."""
+    return tuple(law for form in forms for law in _table().get(op, ()) if law.form is form)
 
 
 def kind_of(dtype: torch.dtype) -> str:
