@@ -76,7 +76,7 @@ class Piece:
             count *= index.size
         return count
 
-    @property
+    @cached_property
     def choice(self) -> Choice | None:
         """The choice that it is, which only what it multiplies is made of; None for all others."""
         match self.how:

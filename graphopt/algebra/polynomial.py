@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import count
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from graphopt.ir.graph import Value
 
@@ -27,8 +27,7 @@ class NoPolynomial(Exception):
     """It is no polynomial, or one whose dimensions do not fit another's, or too large a one."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Index:
+class Index(NamedTuple):
     """A variable that runs from 0 to size − 1."""
 
     number: int
@@ -50,12 +49,12 @@ class Access:
     @property
     def lowest(self) -> int:
         """The lowest position that it can be."""
-        return self.start + sum((index.size - 1) * step for index, step in self.steps if step < 0)
+        return self.start + sum([(index.size - 1) * step for index, step in self.steps if step < 0])
 
     @property
     def highest(self) -> int:
         """The highest position that it can be."""
-        return self.start + sum((index.size - 1) * step for index, step in self.steps if step > 0)
+        return self.start + sum([(index.size - 1) * step for index, step in self.steps if step > 0])
 
     def with_(self, known: "Mapping[Index, Access]") -> "Access":
         """The position where indices are given by others."""

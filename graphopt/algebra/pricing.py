@@ -81,11 +81,11 @@ class Prices:
 
     def product(self, a: Iterable[Index], b: Iterable[Index], out: Iterable[Index]) -> float:
         """To multiply a tensor over indices a with one over indices b."""
-        left, right, kept = set(a), set(b), set(out)
-        batch = _size(left & right & kept)
-        rows, columns = _size((left - right) & kept), _size((right - left) & kept)
-        inner = _size((left & right) - kept)
-        alone = sum(_size(one) for one, other in ((left, right), (right, left)) if (one - other) - kept)
+        left, right, kept = frozenset(a), frozenset(b), frozenset(out)
+        both, mine, theirs = left & right, left - right, right - left
+        batch, inner = _size(both & kept), _size(both - kept)
+        rows, columns = _size(mine & kept), _size(theirs & kept)
+        alone = (0 if mine <= kept else _size(left)) + (0 if theirs <= kept else _size(right))
         seconds = self._at("pointwise", alone * self._itemsize) if alone else 0.0
         if inner == 1:
             elements = _size(left) + _size(right) + batch * rows * columns
@@ -191,4 +191,7 @@ def prices_of(costs: Costs, itemsize: int, longest_dot: int = LONGEST_DOT) -> Pr
 
 
 def _size(indices: Iterable[Index]) -> int:
-    return math.prod(index.size for index in indices)
+    found = 1
+    for index in indices:
+        found *= index.size
+    return found
