@@ -2,7 +2,7 @@
 
 import enum
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -112,6 +112,9 @@ def applied(graph: Graph, steps: Iterable[Step], *, checked: bool = False) -> Gr
             inherited.setdefault(new.name, []).extend(step.removed)
     if not removed and len(kept) == len(graph.kept):
         return graph
+    if not removed and not added:
+        chosen = {*kept}
+        return graph.keeping(tuple(name for name in _made(graph.nodes) if name in chosen))
     final = {name: _last(values, value) for name, value in values.items()}
     for name, gone in [*inherited.items()]:
         if name in final:
@@ -129,8 +132,12 @@ def applied(graph: Graph, steps: Iterable[Step], *, checked: bool = False) -> Gr
         place(node)
     outputs = tuple(replace_values(output, final) for output in graph.outputs)
     names = {final[name].name if name in final else name for name in kept}
-    still = tuple(value.name for node in nodes for value in node.results if value.name in names)
+    still = tuple(name for name in _made(nodes) if name in names)
     return replace(graph, nodes=tuple(nodes), outputs=outputs, kept=still, checked=checked)
+
+
+def _made(nodes: Iterable[Node]) -> Iterator[str]:
+    return (value.name for node in nodes for value in node.results)
 
 
 def _last(values: Mapping[str, Value], value: Value) -> Value:

@@ -32,10 +32,15 @@ class RedundantView:
     def run(self, draft: Draft) -> None:
         """Visits the nodes in order; each result joins the first value of its geometry."""
         views, substitution = draft.analysis(Views), draft.substitution()
+        named = {value.name: value for value in draft.graph.values}
         first: dict[Geometry | None, Value] = {}
-        for entry in draft.graph.inputs:
-            _note(first, views, entry.value)
         for node in draft.graph.nodes:
+            shown = filter(None, (views.geometry(v) for v in node.results if views.sharing(v)))
+            roots = {one.root for one in shown}
+            if not roots:
+                continue
+            for root in roots:
+                _note(first, views, named[root])
             if not self._joins(node, draft, views, substitution, first):
                 for value in node.results:
                     _note(first, views, value)
@@ -48,8 +53,6 @@ class RedundantView:
         substitution: Substitution,
         first: dict[Geometry | None, Value],
     ) -> bool:
-        if not any(map(views.sharing, node.results)):
-            return False
         shown = [views.geometry(value) for value in node.results]
         found = tuple(first[one] for one in shown if one in first)
         if not found or len(found) != len(node.results):

@@ -2,12 +2,13 @@
 
 from graphopt.analysis.filled import Filled
 from graphopt.analysis.memory import Memory
-from graphopt.ir.graph import Argument, Graph, Node, Value
+from graphopt.ir.graph import Argument, Graph, Node, Value, of_nodes
 from graphopt.ir.literal import Lit
 from graphopt.ir.ops import Effect, effect_of
 from graphopt.ir.types import SymType, TensorType
 
 
+@of_nodes
 class Dependence:
     """Which values of a graph are *derived*: computed from the model's state as a call meets it, constants
     and the sizes of arguments alone, by operators without effects.

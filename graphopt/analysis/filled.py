@@ -5,7 +5,7 @@ import math
 import torch
 
 from graphopt.analysis.memory import Memory
-from graphopt.ir.graph import Arg, Graph, Node, Value
+from graphopt.ir.graph import Arg, Graph, Node, Value, of_nodes
 from graphopt.ir.literal import Lit
 from graphopt.ir.ops import Effect, effect_of
 from graphopt.ir.resolve import called
@@ -16,6 +16,7 @@ MAX_ELEMENTS = 1 << 20
 MAX_NODES = 64
 
 
+@of_nodes
 class Filled:
     """Runs the nodes that read no input of the graph: they make the same bits on every call."""
 

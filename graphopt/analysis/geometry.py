@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import torch
 
 from graphopt.internals import conjugated, is_composite, negated
-from graphopt.ir.graph import Arg, Constant, Graph, Node, State, Value
+from graphopt.ir.graph import Arg, Constant, Graph, Node, State, Value, of_nodes
 from graphopt.ir.literal import Lit
 from graphopt.ir.ops import Alias, Effect, effect_of, lookup
 from graphopt.ir.regions import key_of
@@ -66,6 +66,7 @@ class Geometry:
         return conjugated(made) if self.conjugate else made
 
 
+@of_nodes
 class Views:
     """The geometry of every value of a graph that is static and strided.
 

@@ -1,10 +1,11 @@
 """Which values a gradient may flow through."""
 
-from graphopt.ir.graph import Graph, Node, Value
+from graphopt.ir.graph import Graph, Node, Value, of_nodes
 from graphopt.ir.ops import Effect, effect_of
 from graphopt.ir.types import ListType, NoneType, SymType
 
 
+@of_nodes
 def differentiable(graph: Graph) -> frozenset[str]:
     """The names of the values that may require grad: floating or complex, and made from an argument or
     state tensor that may, or by an operator that may set requires_grad. Detached values are counted too."""

@@ -3,7 +3,7 @@
 from graphopt.analysis.dependence import Dependence
 from graphopt.analysis.intervals import ANY, Range, rounded
 from graphopt.analysis.ranges import Ranges
-from graphopt.ir.graph import Arg, Graph, Node, Value
+from graphopt.ir.graph import Arg, Graph, Node, Value, of_nodes
 from graphopt.ir.graph import Sequence as Items
 from graphopt.ir.laws import Condition, Law, is_number, kind_of
 from graphopt.ir.literal import Lit
@@ -11,6 +11,7 @@ from graphopt.ir.operands import operands_of
 from graphopt.ir.types import TensorType
 
 
+@of_nodes
 class Lawful:
     """Says of the nodes of one graph which laws they are under."""
 

@@ -13,7 +13,7 @@ from functools import cached_property
 from graphopt.analysis.geometry import Views
 from graphopt.analysis.objects import Objects
 from graphopt.analysis.partition import Partition
-from graphopt.ir.graph import Arg, Graph, Node, Value, values_in
+from graphopt.ir.graph import Arg, Graph, Node, Value, of_nodes, values_in
 from graphopt.ir.ops import Alias, Effect, Op, effect_of, lookup
 from graphopt.ir.types import ListType, TensorType
 
@@ -30,6 +30,7 @@ _READ_THE_MEMORY = (
 _WRITING = (Effect.WRITES, Effect.OPAQUE)
 
 
+@of_nodes
 class Memory:
     """The storage classes, writes and escapes of one graph."""
 

@@ -2,9 +2,10 @@
 
 from graphopt.analysis.geometry import Views
 from graphopt.analysis.partition import Partition
-from graphopt.ir.graph import Graph
+from graphopt.ir.graph import Graph, of_nodes
 
 
+@of_nodes
 class Objects:
     """The values of a graph by tensor object: in-place operators return what they wrote, and operators
     such as contiguous hand back what needs no work."""

@@ -3,7 +3,7 @@
 from graphopt.analysis.intervals import ANY, Range, any_of, rounded
 from graphopt.analysis.memory import Memory
 from graphopt.analysis.range_facts import Given, fact_of
-from graphopt.ir.graph import Arg, Graph, Node, Value
+from graphopt.ir.graph import Arg, Graph, Node, Value, of_nodes
 from graphopt.ir.literal import Lit
 from graphopt.ir.operands import operands_of
 from graphopt.ir.ops import Effect, effect_of
@@ -13,6 +13,7 @@ DEEPEST = 64
 """How many operators back is looked."""
 
 
+@of_nodes
 class Ranges:
     """Ranges of the tensors of one graph, found when they are asked for."""
 

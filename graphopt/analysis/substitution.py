@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from graphopt.analysis.geometry import Views
 from graphopt.analysis.memory import Memory
 from graphopt.analysis.objects import Objects
-from graphopt.ir.graph import Graph, Node, Value
+from graphopt.ir.graph import Graph, Node, Value, of_nodes
 from graphopt.ir.types import TensorType
 
 _BY_REQUIRES_GRAD = ("aten.matmul.default", "aten.linear.default")
@@ -13,6 +13,7 @@ _BY_REQUIRES_GRAD = ("aten.matmul.default", "aten.linear.default")
 by batch where none does: the bits differ. Of torch's other products, none was found to."""
 
 
+@of_nodes
 class _Facts:
     """What is asked of a graph, whatever takes the place of what: names of values, and of objects."""
 

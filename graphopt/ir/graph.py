@@ -1,7 +1,7 @@
 """Frozen SSA graphs: values, nodes, inputs, and the invariants that hold between them."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeAlias, TypeVar
 
@@ -11,6 +11,7 @@ from graphopt.ir.types import ListType, NoneType, SymType, TensorType, Type
 
 _Analysis = TypeVar("_Analysis")
 _Fact = TypeVar("_Fact")
+_Kind = TypeVar("_Kind", bound="Callable[..., Any]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +90,8 @@ class Node:
 
     def fact(self, kind: "Callable[[Node], _Fact]") -> "_Fact":
         """A pure function of the node, computed once, for all graphs that have it."""
-        try:
-            found: _Fact = self._facts[kind]
-        except KeyError:
+        found: _Fact | None = self._facts.get(kind)
+        if found is None:
             found = self._facts[kind] = kind(self)
         return found
 
@@ -148,6 +148,15 @@ class Input:
     source: Source
 
 
+_OF_NODES: set[object] = set()
+
+
+def of_nodes(kind: _Kind) -> _Kind:
+    """Says of an analysis that it is the same whatever a graph keeps from call to call."""
+    _OF_NODES.add(kind)
+    return kind
+
+
 @dataclass(frozen=True)
 class Graph:
     """Inputs, nodes in order of execution, and the flat list of outputs; `bare` where the only output is
@@ -177,6 +186,14 @@ class Graph:
         if kind not in self._analyses:
             self._analyses[kind] = kind(self)
         found: _Analysis = self._analyses[kind]
+        return found
+
+    def keeping(self, names: tuple[str, ...]) -> "Graph":
+        """The same graph where other values are kept: what does not depend on these is known of it, too."""
+        found = replace(self, kept=names, checked=True)
+        found._check_kept()
+        known = {kind: one for kind, one in self._analyses.items() if kind in _OF_NODES}
+        found.__dict__.update(_analyses=known, producer=self.producer, uses=self.uses, returned=self.returned)
         return found
 
     @cached_property
