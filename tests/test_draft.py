@@ -1,7 +1,5 @@
 """The draft: steps as deltas, and each edit that it must turn down."""
 
-import gc
-
 import pytest
 
 from graphopt.analysis.costs import Costs
@@ -218,16 +216,6 @@ def test_what_stands_for_what_nothing_reads_is_removed() -> None:
 def test_a_draft_tells_what_nodes_cost_on_the_machine_that_it_is_given() -> None:
     costs = Costs()
     assert Draft(parse_graph(GRAPH), costs=costs).costs is costs
-
-
-def test_objects_that_the_caller_froze_stay_frozen() -> None:
-    gc.freeze()
-    try:
-        frozen = gc.get_freeze_count()
-        run_passes(parse_graph(GRAPH), [DeadCode()])
-        assert gc.isenabled() and 0 < frozen // 2 < gc.get_freeze_count()
-    finally:
-        gc.unfreeze()
 
 
 def test_a_graph_that_keeps_a_value_is_analysed_anew_only_where_that_matters() -> None:
