@@ -1,6 +1,7 @@
 """The commands on real files: what they print, and the exit codes."""
 
 import json
+from importlib.metadata import EntryPoints
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from click.testing import CliRunner, Result
 from torch import nn
 
 import graphopt
+from graphopt.authoring import Pass
 from graphopt.cli import main
 
 HERE = "tests.test_commands"
@@ -118,8 +120,12 @@ class Wrong:
 
 @pytest.fixture
 def wrong_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = graphopt.catalog.load
-    monkeypatch.setattr("graphopt.catalog.load", lambda name: Wrong() if name == "wrong" else known(name))
+    known = graphopt.catalog._loaded
+
+    def loaded(name: str, installed: EntryPoints) -> Pass:
+        return Wrong() if name == "wrong" else known(name, installed)
+
+    monkeypatch.setattr("graphopt.catalog._loaded", loaded)
 
 
 @pytest.mark.usefixtures("wrong_pass")

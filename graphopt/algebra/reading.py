@@ -74,7 +74,10 @@ def _polynomial(node: Node, known: Known, exact: Mapping[float, Fraction]) -> Po
     if reader is not None and tensor_of(node.results[0]) is None:
         raise NoPolynomial  # integers wrap around, the sum of booleans is "or"
     if reader is not None:
-        return resolved(reader(operands))
+        try:
+            return resolved(reader(operands))
+        except IndexError as error:  # to torch, a tensor without dimensions has one
+            raise NoPolynomial from error
     if lookup(node.op).alias is Alias.FRESH:
         raise NoPolynomial
     return resolved(_shown(node, known))

@@ -14,7 +14,7 @@ import torch
 
 import graphopt
 from graphopt.algebra.fingerprint import PRIMES
-from tests.algebra.comparison import BEFORE, Always, difference
+from tests.algebra.comparison import BEFORE, Always, difference, optimized_always
 
 Shapes = tuple[tuple[int, ...], ...]
 Function = Callable[..., Any]
@@ -279,3 +279,25 @@ def test_the_search_ends_in_time(name: str) -> None:
     started = time.thread_time()
     always(function, args)
     assert time.thread_time() - started < 10  # without bounds, minutes
+
+
+@pytest.mark.parametrize("dim", [0, -1])
+@pytest.mark.parametrize(
+    "what", ["flip", "roll", "sum", "mean", "diff", "cumsum", "unbind", "narrow", "movedim"]
+)
+def test_a_tensor_without_dimensions_has_one_to_some_operators(what: str, dim: int) -> None:
+    programs: dict[str, Function] = {
+        "flip": lambda x: x.flip(dim) * 2,
+        "roll": lambda x: x.roll(1) * 2,
+        "sum": lambda x: x.sum(dim) * 2,
+        "mean": lambda x: x.mean(dim, keepdim=True) * 2,
+        "diff": lambda x: x.unsqueeze(dim).diff() * 2,
+        "cumsum": lambda x: x.cumsum(dim) * 2,
+        "unbind": lambda x: x.expand(1).unbind(dim)[0] * 2,
+        "narrow": lambda x: x.expand(3).narrow(dim, 0, 1) * 2,
+        "movedim": lambda x: x.movedim(dim, 0) * 2,
+    }
+    x = torch.tensor(3.0)
+    with torch.no_grad():
+        found = optimized_always(programs[what], (x,))
+        assert torch.equal(found(x), programs[what](x))
