@@ -45,8 +45,8 @@ def read_all(
     `exact`: the fractions that its literals are the nearest numbers to, where they stand for others.
     Raises NoPolynomial."""
     is_pure = effect_of(node) is Effect.NONE or node.op in GATHERS
-    if not node.results or not is_pure or reads_memory(node):
-        raise NoPolynomial
+    if not node.results or node.regions or not is_pure or reads_memory(node):
+        raise NoPolynomial  # a sub-graph that is run may leave a mode behind
     result = node.results[0].type
     for kind in (value.type for value in (*node.results, *node.operands)):
         if not isinstance(kind, TensorType) or not kind.is_static or 0 in kind.shape:

@@ -301,3 +301,14 @@ def test_a_tensor_without_dimensions_has_one_to_some_operators(what: str, dim: i
     with torch.no_grad():
         found = optimized_always(programs[what], (x,))
         assert torch.equal(found(x), programs[what](x))
+
+
+def test_what_is_read_of_a_region_leaves_no_mode_behind() -> None:
+    def program(x: torch.Tensor) -> None:
+        with torch.enable_grad():
+            part = x.as_strided((2, 2), (1, 1), 1)
+        part.split([1, 1])
+
+    with torch.no_grad():
+        graphopt.optimize(program, (torch.arange(6).reshape(2, 3),), verify=False)
+        assert not torch.is_grad_enabled()
