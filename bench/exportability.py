@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sysconfig
 import time
 from dataclasses import dataclass, field
 
@@ -44,8 +45,8 @@ class Exportability:
 
 
 def first_lines(error: BaseException, limit: int = 240) -> str:
-    """The type of an exception and the start of its message, on one line."""
-    message = " ".join(str(error).split())
+    """The type of an exception and the start of its message, on one line, paths from where packages lie."""
+    message = " ".join(str(error).replace(f"{sysconfig.get_path('purelib')}/", "").split())
     return f"{type(error).__name__}: {message[:limit]}"
 
 
