@@ -6,15 +6,14 @@ from graphopt.affine.applying import applied_once
 from graphopt.affine.finding import AffineForms, Fold
 from graphopt.affine.forms import Applied, nodes_of, widest
 from graphopt.affine.maps import LinearMap
-from graphopt.algebra.blocks import Block, Change, Spelled, change, spelled
+from graphopt.algebra.blocks import Spelled, spelled
 from graphopt.algebra.forms import Readings
-from graphopt.algebra.generality import general, particular
-from graphopt.algebra.layout import AS_WRITTEN, Loose, laid_freely
+from graphopt.algebra.generality import particular
+from graphopt.algebra.improving import Better, better_way
 from graphopt.algebra.narrowing import Narrowing
-from graphopt.algebra.polynomial import NoPolynomial
-from graphopt.algebra.regions import Region, Regions
-from graphopt.algebra.rewriting import Evaluation, Rewritten, Work, evaluation, rewritten, seconds_of
-from graphopt.algebra.showing import NotEmitted
+from graphopt.algebra.refusing import against, too_large
+from graphopt.algebra.regions import Regions
+from graphopt.algebra.rewriting import Work
 from graphopt.analysis.dependence import Dependence
 from graphopt.analysis.geometry import Geometry, Views
 from graphopt.analysis.gradients import differentiable
@@ -22,7 +21,6 @@ from graphopt.analysis.instances import SMALLEST, Instance, Instances, NotGenera
 from graphopt.analysis.keeping import budget_of, choose_kept, price
 from graphopt.analysis.lawful import Lawful
 from graphopt.analysis.memory import Memory
-from graphopt.analysis.peak import peak_bytes
 from graphopt.analysis.substitution import Substitution
 from graphopt.builder import Builder
 from graphopt.draft import Claim, Draft
@@ -55,20 +53,17 @@ class Pass(Protocol):
 
 
 __all__ = [
-    "AS_WRITTEN",
     "SMALLEST",
     "AffineForms",
     "Alias",
     "Applied",
     "Arg",
-    "Block",
+    "Better",
     "Builder",
-    "Change",
     "Claim",
     "Dependence",
     "Draft",
     "Effect",
-    "Evaluation",
     "Fold",
     "Form",
     "Geometry",
@@ -80,20 +75,15 @@ __all__ = [
     "Lawful",
     "LinearMap",
     "Lit",
-    "Loose",
     "Mapping",
     "Match",
     "Memory",
     "Narrowing",
-    "NoPolynomial",
     "Node",
-    "NotEmitted",
     "NotGeneral",
     "Pass",
     "Readings",
-    "Region",
     "Regions",
-    "Rewritten",
     "Rule",
     "Rules",
     "Sequence",
@@ -106,33 +96,29 @@ __all__ = [
     "Value",
     "Views",
     "Work",
+    "against",
     "applied_once",
+    "better_way",
     "budget_of",
     "by_onednn",
-    "change",
     "choose_kept",
     "differentiable",
     "effect_of",
-    "evaluation",
-    "general",
     "holds",
     "instances",
     "is_number",
     "key_of",
     "kind_of",
-    "laid_freely",
     "laws_of",
     "lookup",
     "nodes_of",
     "operands_commute",
     "operands_of",
     "particular",
-    "peak_bytes",
     "price",
     "print_node",
-    "rewritten",
-    "seconds_of",
     "spelled",
+    "too_large",
     "type_of",
     "values_in",
     "widest",

@@ -9,7 +9,7 @@ from unittest.mock import patch
 import torch
 
 import graphopt
-import passes.sum_product
+from graphopt.algebra import improving
 from graphopt.errors import Unsupported
 from passes.sum_product import SumProduct
 from tests.algebra.programs import LARGEST
@@ -27,7 +27,7 @@ class Always(SumProduct):
     def run(self, draft: Any) -> None:
         self._left -= 1
         if self._left >= 0:
-            with patch.multiple(passes.sum_product, WORTH=1e9, LEAST=-1.0):
+            with patch.multiple(improving, WORTH=1e9, LEAST=-1.0):
                 super().run(draft)
 
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import graphopt
-import passes.sum_product
+from graphopt.algebra import improving
 from graphopt.algebra.certificate import certificate
 from graphopt.algebra.polynomial import NoPolynomial, Polynomial, leaf
 from graphopt.algebra.pricing import Prices
@@ -23,6 +23,7 @@ from graphopt.algebra.showing import Lemma
 from graphopt.algebra.windows import Sums
 from graphopt.ir.graph import Value
 from graphopt.ir.types import TensorType
+from passes.sum_product import SumProduct
 from tests.algebra.test_reading import captured
 
 PASSES = ("redundant-view", "common-subexpression", "sum-product", "dead-code")
@@ -175,13 +176,13 @@ def test_a_tensor_that_is_laid_out_by_channels_is_kept_so() -> None:
         torch.testing.assert_close(found(x, w), program(x, w), atol=1e-4, rtol=1e-4)
 
 
-class _All(passes.sum_product.SumProduct):
+class _All(SumProduct):
     """Rewrites whatever it can, whatever it costs."""
 
     def run(self, draft: Any) -> None:
-        evaluation, seconds_of = passes.sum_product.evaluation, passes.sum_product.seconds_of
+        evaluation, seconds_of = improving.evaluation, improving.seconds_of
         with patch.multiple(
-            passes.sum_product,
+            improving,
             evaluation=lambda *args: replace(evaluation(*args), seconds=0.0),
             seconds_of=lambda nodes, *rest: 1e3 if isinstance(nodes, tuple) else seconds_of(nodes, *rest),
         ):

@@ -14,11 +14,11 @@ FILES = (
     *sorted(path for path in (ROOT / "passes").glob("*.py") if path.name != "__init__.py"),
     *(ROOT / "graphopt" / name for name in (
         "affine/applying.py", "affine/channelwise.py", "affine/finding.py", "affine/forms.py",
-        "affine/maps.py", "affine/operands.py", "affine/weights.py", "analysis/dependence.py",
-        "analysis/filled.py", "analysis/geometry.py", "analysis/gradients.py", "analysis/intervals.py",
-        "analysis/lawful.py", "analysis/memory.py", "analysis/objects.py", "analysis/range_facts.py",
-        "analysis/ranges.py", "analysis/substitution.py", "builder.py", "draft.py", "ir/laws.py",
-        "ir/ops.py", "ir/regions.py", "kernels.py", "rules.py",
+        "affine/maps.py", "affine/operands.py", "affine/weights.py", "algebra/improving.py",
+        "algebra/refusing.py", "analysis/dependence.py", "analysis/filled.py", "analysis/geometry.py",
+        "analysis/gradients.py", "analysis/intervals.py", "analysis/lawful.py", "analysis/memory.py",
+        "analysis/objects.py", "analysis/range_facts.py", "analysis/ranges.py", "analysis/substitution.py",
+        "builder.py", "draft.py", "ir/laws.py", "ir/ops.py", "ir/regions.py", "kernels.py", "rules.py",
     )),
 )  # fmt: skip
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 import graphopt
-from graphopt.authoring import Rewritten, rewritten, seconds_of
+from graphopt.algebra import improving, refusing
+from graphopt.algebra.rewriting import Rewritten, rewritten, seconds_of
 from graphopt.ir.text import parse_graph
 from graphopt.testing import check_pass
 from passes import sum_product
@@ -165,7 +166,7 @@ def test_where_one_of_two_results_is_not_proven_the_same_both_are_left(
         first, *others = rewritten(*args)
         return replace(first, certificate=replace(first.certificate, holds=False)), *others
 
-    monkeypatch.setattr("passes.sum_product.rewritten", unproven)
+    monkeypatch.setattr("graphopt.algebra.improving.rewritten", unproven)
     program, shapes, _ = FOUND["both of a product's readers"]
     report = optimized(program, shapes).report
     assert "the rewritten form is not the same polynomial" in {missed.why_not for missed in report.missed}
@@ -216,7 +217,7 @@ def test_where_nothing_may_become_finite_it_is_left_out_and_that_is_said() -> No
 
 @pytest.mark.parametrize("more, refused", [(1.5, False), (0.5, True)])
 def test_what_would_hold_much_more_memory_at_once_is_refused(more: float, refused: bool) -> None:
-    with patch.multiple(sum_product, MORE_MEMORY=more, FREE_BYTES=-(1 << 40)):
+    with patch.multiple(refusing, MORE_MEMORY=more, FREE_BYTES=-(1 << 40)):
         opt = optimized(lambda a, b, c: a @ b + a @ c, (M, M, M))
     assert ("sum-product" not in {step.pass_name for step in opt.report.steps}) == refused
     assert any("MB at once, and not" in one.why_not for one in opt.report.missed) == refused
@@ -235,7 +236,7 @@ def test_the_values_that_nodes_read_die_with_them_where_nothing_else_needs_them(
         %e: f32[4] = aten.neg.default(%shared)
         return %c, %d, %e, %returned }""")
     nodes = [node for node in graph.nodes if node.name in "abcd"]
-    read, dying = sum_product._operands(nodes, graph)
+    read, dying = refusing._operands(nodes, graph)
     assert [value.name for value in read] == ["alone", "returned", "shared", "x"]
     assert [value.name for value in dying] == ["alone"]
 
@@ -251,7 +252,7 @@ def test_what_depends_on_nothing_that_calls_change_is_not_run_by_them() -> None:
         %z: f32[4, 4] = aten.mm.default(%ones, %p)
         m: (%v: f32[4], %i: i64[4]) = aten.max.dim(%square, 1)
         return %y, %z, %v }""")
-    found = sum_product._run(graph.nodes, lambda value: value.name == "p")
+    found = improving.run_by_calls(graph.nodes, lambda value: value.name == "p")
     assert [node.name for node in found] == ["ones", "y", "z"]
 
 
@@ -275,8 +276,8 @@ def test_what_turned_out_dearer_than_its_price_is_not_spelled_out_again(
         known = {node.name for node in draft.graph.nodes}
         return seconds_of(nodes, draft, fixed) + sum(node.name not in known for node in nodes)
 
-    monkeypatch.setattr(sum_product, "rewritten", counted)
-    monkeypatch.setattr(sum_product, "seconds_of", dear)
+    monkeypatch.setattr(improving, "rewritten", counted)
+    monkeypatch.setattr(improving, "seconds_of", dear)
     opt = optimized(lambda a, x, b, y: (a.t() @ a @ x, b.t() @ b @ y), (M, V, M, V))
     assert not opt.report.steps
     assert len(spelled) == 1
