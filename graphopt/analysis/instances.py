@@ -13,8 +13,7 @@ from itertools import combinations_with_replacement
 import sympy
 
 from graphopt.analysis.sizes import Sizes
-from graphopt.ir.graph import Arg, Graph, Node, Sequence, Slice, Value
-from graphopt.ir.graph import Mapping as Named
+from graphopt.ir.graph import Arg, Graph, Node, Sequence, Slice, Value, replace_values
 from graphopt.ir.literal import Lit
 from graphopt.ir.types import Dim, SymType, TensorType, Type
 
@@ -41,11 +40,16 @@ class Instance:
     def graph(self) -> Graph:
         """The graph: without the nodes that compute sizes, for what reads these has the numbers."""
         sizes = {value.name: self._size(value) for value in self.given.values}
-        numbers = {name: Lit(number) for name, number in sizes.items() if number is not None}
+        known = {
+            v.name: self._value(v) if (n := sizes[v.name]) is None else Lit(n) for v in self.given.values
+        }
         inputs = tuple(replace(entry, value=self._value(entry.value)) for entry in self.given.inputs)
-        nodes = tuple(self._node(n, numbers) for n in self.given.nodes if not _all_in(n.results, numbers))
-        outputs = tuple(self._arg(output, numbers) for output in self.given.outputs)
-        kept = tuple(name for name in self.given.kept if name not in numbers)
+        standing = (
+            n for n in self.given.nodes if any(sizes[v.name] is None for v in n.results) or not n.results
+        )
+        nodes = tuple(self._node(node, known) for node in standing)
+        outputs = tuple(replace_values(output, known) for output in self.given.outputs)
+        kept = tuple(name for name in self.given.kept if sizes[name] is None)
         return replace(self.given, inputs=inputs, nodes=nodes, outputs=outputs, kept=kept)
 
     def is_symbolic(self, size: int) -> bool:
@@ -75,23 +79,11 @@ class Instance:
         strides = None if kind.strides is None else tuple(map(self.number, kind.strides))
         return Value(value.name, replace(kind, shape=tuple(map(self.number, kind.shape)), strides=strides))
 
-    def _arg(self, arg: Arg, numbers: Mapping[str, Lit]) -> Arg:
-        match arg:
-            case Value():
-                return numbers.get(arg.name) or self._value(arg)
-            case Sequence(kind, items):
-                return Sequence(kind, tuple(self._arg(item, numbers) for item in items))
-            case Slice(start, stop, step):
-                return Slice(*(self._arg(item, numbers) for item in (start, stop, step)))
-            case Named(items):
-                return Named(tuple((name, self._arg(item, numbers)) for name, item in items))
-        return arg
-
-    def _node(self, node: Node, numbers: Mapping[str, Lit]) -> Node:
+    def _node(self, node: Node, known: dict[str, Value | Lit]) -> Node:
         return replace(
             node,
-            args=tuple(self._arg(arg, numbers) for arg in node.args),
-            kwargs=tuple((name, self._arg(arg, numbers)) for name, arg in node.kwargs),
+            args=tuple(replace_values(arg, known) for arg in node.args),
+            kwargs=tuple((name, replace_values(arg, known)) for name, arg in node.kwargs),
             results=tuple(map(self._value, node.results)),
         )
 
@@ -201,10 +193,6 @@ def _is_product(size: sympy.Expr) -> bool:
         if not isinstance(factor, sympy.Integer)
         for base, power in (factor.as_base_exp(),)
     )
-
-
-def _all_in(values: tuple[Value, ...], names: Mapping[str, Lit]) -> bool:
-    return bool(values) and all(value.name in names for value in values)
 
 
 def _dims(kind: Type) -> Iterator[Dim]:

@@ -1,6 +1,7 @@
 """Frozen SSA graphs: values, nodes, inputs, and the invariants that hold between them."""
 
 from collections.abc import Callable, Iterator
+from collections.abc import Mapping as MappingOf
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeAlias, TypeVar
@@ -343,7 +344,7 @@ def _regions(node: Node) -> tuple[Graph, ...]:
     return tuple(graph for arg in (*node.args, *(arg for _, arg in node.kwargs)) for graph in graphs_in(arg))
 
 
-def replace_values(arg: Arg, replacement: dict[str, Value]) -> Arg:
+def replace_values(arg: Arg, replacement: MappingOf[str, "Value | Lit"]) -> Arg:
     """The operand with values exchanged by name; what is not named stays."""
     match arg:
         case Value():
