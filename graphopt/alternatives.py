@@ -10,13 +10,13 @@ from graphopt.analysis.costs import Costs
 from graphopt.authoring import Pass
 from graphopt.capture.program import Program
 from graphopt.crossings import Crossing, Range, crossing, numbers
-from graphopt.draft import Site, Step
 from graphopt.ir.graph import Argument, Graph
 from graphopt.ir.types import SymType, TensorType
 from graphopt.judging import Judge
 from graphopt.measuring import measure
 from graphopt.pipeline import Outcome, run_passes
 from graphopt.profile import Profile
+from graphopt.steps import Site, Step
 from graphopt.verify.inputs import of_sizes
 from graphopt.verify.verifier import Verifier, weakest
 

@@ -23,7 +23,7 @@ from graphopt.analysis.lawful import Lawful
 from graphopt.analysis.memory import Memory
 from graphopt.analysis.substitution import Substitution
 from graphopt.builder import Builder
-from graphopt.draft import Claim, Draft
+from graphopt.draft import Draft
 from graphopt.errors import InvalidGraph
 from graphopt.ir.graph import Arg, Graph, Mapping, Node, Sequence, Slice, Value, values_in
 from graphopt.ir.laws import Form, Law, holds, is_number, kind_of, laws_of
@@ -35,6 +35,7 @@ from graphopt.ir.text import print_node
 from graphopt.ir.types import TensorType, Type
 from graphopt.kernels import by_onednn
 from graphopt.rules import Match, Rule, Rules
+from graphopt.steps import Claim
 
 
 @runtime_checkable

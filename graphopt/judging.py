@@ -10,11 +10,11 @@ import torch
 from graphopt.capture.call import Call
 from graphopt.capture.capture import capture
 from graphopt.capture.program import Program
-from graphopt.draft import Claim, Step
 from graphopt.errors import Unsupported
 from graphopt.guards.places import held, split_path
 from graphopt.ir.graph import Argument, Constant, State
 from graphopt.serving import Policy, Serving
+from graphopt.steps import Claim, Step
 from graphopt.verify.comparison import Served, Verdict
 from graphopt.verify.rounding import excess_error, gradient_excess, reference_bytes
 from graphopt.verify.verifier import Check, Verification, Verifier, weakest

@@ -7,7 +7,6 @@ from graphopt.analysis.costs import Costs
 from graphopt.analysis.sizes import Sizes
 from graphopt.authoring import Pass
 from graphopt.capture.program import Program
-from graphopt.draft import Claim, Missed, RolledBack, Site, Step, applied
 from graphopt.errors import Unsupported
 from graphopt.ir.graph import Graph
 from graphopt.judging import Judge
@@ -15,6 +14,7 @@ from graphopt.pipeline import Outcome, run_passes
 from graphopt.profile import Profile, default
 from graphopt.racing import raced
 from graphopt.serving import Policy, Serving
+from graphopt.steps import Claim, Missed, RolledBack, Site, Step, applied
 from graphopt.verify.comparison import Verdict
 from graphopt.verify.verifier import EXAMPLE, Check, Verification, Verifier, first_bad, weakest
 

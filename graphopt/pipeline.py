@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from graphopt.analysis.costs import Costs
 from graphopt.authoring import Pass
-from graphopt.draft import Draft, Missed, Site, Step
+from graphopt.draft import Draft
 from graphopt.errors import Error, PassError
 from graphopt.ir.graph import Graph
+from graphopt.steps import Missed, Site, Step
 
 MAX_ROUNDS = 8  # a backstop: each round removes nodes, so a fix-point comes long before
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from graphopt.analysis.cost import Cost, graph_cost, node_cost
 from graphopt.analysis.sizes import Sizes
 from graphopt.analysis.stages import stages
-from graphopt.draft import Missed, RolledBack, Step
 from graphopt.ir.graph import Graph, Kept, Node
 from graphopt.ir.text import print_node
 from graphopt.latency import Measured
+from graphopt.steps import Missed, RolledBack, Step
 
 SCHEMA = 1
 

@@ -5,12 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from graphopt.analysis.substitution import Substitution
-from graphopt.draft import Claim, Draft
+from graphopt.draft import Draft
 from graphopt.errors import InvalidGraph
 from graphopt.ir.graph import Arg, Node, Value
 from graphopt.ir.literal import Lit
 from graphopt.ir.ops import Alias, Effect, effect_of, lookup
 from graphopt.ir.types import TensorType
+from graphopt.steps import Claim
 
 
 @dataclass

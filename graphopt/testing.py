@@ -7,11 +7,11 @@ from typing import Any
 import torch
 
 from graphopt.authoring import Claim, Pass
-from graphopt.draft import applied
 from graphopt.ir.graph import Graph
 from graphopt.ir.text import parse_graph, print_graph
 from graphopt.ir.types import TensorType
 from graphopt.pipeline import Outcome, run_passes
+from graphopt.steps import applied
 from graphopt.verify.interpreter import Interpreter
 from graphopt.verify.rounding import excess_error
 

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 
 import graphopt
-from graphopt.draft import Claim
 from graphopt.ir.text import parse_graph, print_graph
 from graphopt.module import serving_of
+from graphopt.steps import Claim
 from graphopt.verify.copying import copy_arguments
 from graphopt.verify.difference import difference
 from graphopt.verify.facts import tensors_in

@@ -4,11 +4,12 @@ import pytest
 
 from graphopt.analysis.costs import Costs
 from graphopt.analysis.memory import Memory
-from graphopt.draft import Claim, Draft, Site, applied
+from graphopt.draft import Draft
 from graphopt.errors import InvalidGraph, PassError
 from graphopt.ir.graph import Graph, Node, Value
 from graphopt.ir.text import parse_graph, print_graph
 from graphopt.pipeline import run_passes
+from graphopt.steps import Claim, Site, applied
 from passes.common_subexpression import CommonSubexpression
 from passes.dead_code import DeadCode
 

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 
 from graphopt.capture.sources import as_module
-from graphopt.draft import Claim
 from graphopt.errors import ExampleRaises
 from graphopt.guards.owned import objects_of
 from graphopt.ir.graph import Graph
+from graphopt.steps import Claim
 from graphopt.verify.comparison import Served, Verdict, compare_programs, exception_of
 from graphopt.verify.facts import tensors_in
 from graphopt.verify.inputs import non_finite, other_sizes, other_values, unvaried

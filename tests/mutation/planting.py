@@ -19,6 +19,7 @@ FILES = (
         "analysis/gradients.py", "analysis/intervals.py", "analysis/lawful.py", "analysis/memory.py",
         "analysis/objects.py", "analysis/range_facts.py", "analysis/ranges.py", "analysis/substitution.py",
         "builder.py", "draft.py", "ir/laws.py", "ir/ops.py", "ir/regions.py", "kernels.py", "rules.py",
+        "steps.py",
     )),
 )  # fmt: skip
 

@@ -6,10 +6,10 @@ from graphopt.affine.channelwise import channelwise
 from graphopt.affine.finding import AffineForms
 from graphopt.affine.forms import nodes_of
 from graphopt.analysis.stages import stages
-from graphopt.draft import Site
 from graphopt.ir.graph import Graph
 from graphopt.ir.text import parse_graph, print_graph
 from graphopt.pipeline import Outcome, run_passes
+from graphopt.steps import Site
 from graphopt.testing import check_pass
 from passes.affine_fold import AffineFold
 from passes.dead_code import DeadCode

@@ -2,9 +2,9 @@
 
 import pytest
 
-from graphopt.draft import Site
 from graphopt.ir.text import parse_graph
 from graphopt.pipeline import run_passes
+from graphopt.steps import Site
 from graphopt.testing import check_pass
 from passes.derived_parameter import DerivedParameter
 
