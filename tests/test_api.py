@@ -1,5 +1,6 @@
 """The front door: kinds of model, options, errors, report, diff."""
 
+import functools
 import json
 from typing import Any
 
@@ -29,6 +30,13 @@ def test_every_kind_of_model_is_taken() -> None:
         opt = graphopt.optimize(kind, (X,), on_guard="error", measure=False)
         assert torch.allclose(opt(X), model(X), rtol=0, atol=1e-6)
         assert opt.report.equivalent
+
+
+@pytest.mark.parametrize("function", [torch.softmax, functools.partial(torch.softmax, dim=-1), X.matmul])
+def test_a_function_that_names_no_parameters_is_taken(function: Any) -> None:
+    args, kwargs = ((X.t(),), {}) if function == X.matmul else ((X,), {"dim": -1})
+    opt = graphopt.optimize(function, args, kwargs, on_guard="error", measure=False)
+    assert opt.report.equivalent and torch.equal(opt(*args, **kwargs), function(*args, **kwargs))
 
 
 def test_an_optimised_module_can_be_optimised_again_to_the_same_text() -> None:

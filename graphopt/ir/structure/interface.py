@@ -61,6 +61,14 @@ _KINDS: dict[Any, str] = {
 }
 
 
+def signature_of(forward: Callable[..., object]) -> inspect.Signature:
+    """A callable's parameters; for one of C that names none (`torch.relu`), any arguments."""
+    try:
+        return inspect.signature(forward)
+    except ValueError:
+        return inspect.signature(lambda *args, **kwargs: None)
+
+
 def bind(
     forward: Callable[..., object], args: tuple[object, ...], kwargs: dict[str, object]
 ) -> tuple[tuple[Parameter, object], ...]:
@@ -68,7 +76,7 @@ def bind(
 
     Raises ExampleRaises where the arguments do not fit the signature.
     """
-    signature = inspect.signature(forward)
+    signature = signature_of(forward)
     try:
         bound = signature.bind(*args, **kwargs)
     except TypeError as error:
