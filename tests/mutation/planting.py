@@ -14,14 +14,22 @@ FILES = (
     *sorted(path for path in (ROOT / "passes").glob("*.py") if path.name != "__init__.py"),
     *(ROOT / "graphopt" / name for name in (
         "affine/applying.py", "affine/channelwise.py", "affine/finding.py", "affine/forms.py",
-        "affine/maps.py", "affine/operands.py", "affine/weights.py", "algebra/improving.py",
-        "algebra/refusing.py", "analysis/dependence.py", "analysis/filled.py", "analysis/geometry.py",
+        "affine/maps.py", "affine/operands.py", "affine/weights.py", "algebra/attention.py",
+        "algebra/certificate.py", "algebra/choices.py", "algebra/contraction.py",
+        "algebra/convolutions.py", "algebra/equality.py", "algebra/expansions.py",
+        "algebra/fingerprint.py", "algebra/functions.py", "algebra/generality.py",
+        "algebra/improving.py", "algebra/layout.py", "algebra/narrowing.py", "algebra/norms.py",
+        "algebra/operators.py", "algebra/polynomial.py", "algebra/reaches.py", "algebra/reading.py",
+        "algebra/refusing.py", "algebra/regions.py", "algebra/stages.py", "algebra/views.py",
+        "analysis/dependence.py", "analysis/filled.py", "analysis/geometry.py",
         "analysis/gradients.py", "analysis/intervals.py", "analysis/lawful.py", "analysis/memory.py",
-        "analysis/objects.py", "analysis/range_facts.py", "analysis/ranges.py", "analysis/substitution.py",
-        "builder.py", "draft.py", "ir/laws.py", "ir/ops.py", "ir/regions.py", "kernels.py", "rules.py",
-        "steps.py",
+        "analysis/objects.py", "analysis/range_facts.py", "analysis/ranges.py",
+        "analysis/substitution.py", "builder.py", "draft.py", "ir/laws.py", "ir/ops.py",
+        "ir/regions.py", "kernels.py", "rules.py", "steps.py",
     )),
 )  # fmt: skip
+"""Of the algebra those that read, prove, and do what no proof covers. What searches, prices and emits is left out:
+a proof judges what it makes."""
 
 _FLIPPED: dict[type, type] = {
     ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.Lt: ast.GtE, ast.GtE: ast.Lt, ast.Gt: ast.LtE,
