@@ -28,8 +28,8 @@ FILES = (
         "ir/regions.py", "kernels.py", "rules.py", "steps.py",
     )),
 )  # fmt: skip
-"""Of the algebra those that read, prove, and do what no proof covers. What searches, prices and emits is left out:
-a proof judges what it makes."""
+"""Of the algebra those that read, prove, and do what no proof covers. What searches, prices and emits is left
+out: a proof judges what it makes."""
 
 _FLIPPED: dict[type, type] = {
     ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.Lt: ast.GtE, ast.GtE: ast.Lt, ast.Gt: ast.LtE,
