@@ -123,6 +123,8 @@ def _evaluated(
     most = max(WORTH, EVEN) * before if block.sites else _most(before, least)
     if draft.costs.race is not None and not block.sites:
         most = TIE * before
+    if most <= 0:
+        return None
     found = evaluation(region, draft, fixed, work, _free(region, block, whole))
     seen = 0.0 if found.place is None else draft.costs.known.get(found.place, 0.0)
     if max(found.seconds, seen) > most:
