@@ -95,8 +95,7 @@ def _resolved(term: Term, free: frozenset[Index]) -> Term | None:
         one, other = factor.accesses
         rest = Term(term.coefficient, (*term.factors[:place], *term.factors[place + 1 :]))
         if one == other:
-            repeats = math.prod(i.size for i in factor.indices - rest.indices - free)
-            return _resolved(Term(rest.coefficient * repeats, rest.factors), free)
+            return _resolved(_repeated(rest, factor.indices - free), free)
         if one.highest < other.lowest or other.highest < one.lowest:
             return None
         for given, by in ((one, other), (other, one)):
@@ -110,13 +109,22 @@ def _resolved(term: Term, free: frozenset[Index]) -> Term | None:
                     inside = given.lowest <= by.lowest and by.highest <= given.highest
                     if inside:
                         steps = tuple((i, way // step) for i, way in by.steps)
-                        return _resolved(rest.with_({index: Access(start, steps)}), free)
+                        found = rest.with_({index: Access(start, steps)})
+                        return _resolved(_repeated(found, factor.indices - free - {index}), free)
+        least = min(one.lowest, other.lowest)
+        one, other = (Access(access.start - least, access.steps) for access in (one, other))
         for step in sorted({step for access in (one, other) for _, step in access.steps if step > 1}):
             low, high = zip(_digits(one, step), _digits(other, step), strict=True)
             if all(access.lowest >= 0 and access.highest < step for access in low):
                 equal = (Equal(factor.leaf, low), Equal(factor.leaf, high))
                 return _resolved(Term(rest.coefficient, (*rest.factors, *equal)), free)
     return term
+
+
+def _repeated(term: Term, summed: frozenset[Index]) -> Term:
+    """A term that is summed over some indices, whether it depends on them or not."""
+    repeats = math.prod(index.size for index in summed - term.indices)
+    return Term(term.coefficient * repeats, term.factors)
 
 
 def _digits(access: Access, base: int) -> tuple[Access, Access]:

@@ -14,7 +14,8 @@ def evaluated(p: Polynomial, values: Mapping[str, torch.Tensor]) -> torch.Tensor
     total = torch.zeros([index.size for index in p.free], dtype=torch.float64)
     for term in p.terms:
         indices = [*p.free, *sorted(p.bound(term))]
-        grids = torch.meshgrid(*(torch.arange(i.size) for i in indices), indexing="ij")
+        runs = [torch.arange(i.size) for i in indices]
+        grids = torch.meshgrid(*runs, indexing="ij") if runs else ()
         grid = dict(zip(indices, grids, strict=True))
         product = torch.ones([i.size for i in indices], dtype=torch.float64)
         for factor in term.factors:

@@ -244,6 +244,19 @@ def _parts(env: Env) -> Iterator[str]:
             yield f"sum(x @ y for x, y in zip({m}.chunk(2, 1), {n}.chunk(2)))"
 
 
+def _known(env: Env) -> Iterator[str]:
+    """Tensors whose elements do not depend on the inputs, and what is laid out among zeros."""
+    for m, a in env.items():
+        yield from (f"torch.ones_like({m})", f"torch.full_like({m}, 2)", f"torch.zeros_like({m})")
+        if a.dim() >= 1:
+            yield from (f"torch.diag_embed({m})", f"torch.nn.functional.pad({m}, (1, 2))")
+            yield f"torch.nn.functional.pad(torch.ones_like({m}), (2, 0))"
+            eye = f"torch.eye({m}.shape[-1], dtype={m}.dtype)"
+            yield from (eye, f"{m} @ {eye}", f"{m} * {eye}", f"({m}.sum() * {eye}).sum(-1)")
+        if a.dim() <= 2:
+            yield from (f"{m}.sum().expand(2, 3)", f"torch.block_diag({m}.sum().expand(2, 2), {m})")
+
+
 def _writes(env: Env) -> Iterator[str]:
     for m, a in env.items():
         yield from (f"{m}.add_(1)", f"{m}.mul_(2)", f"{m}.zero_()", f"{m}.relu_()")
@@ -254,7 +267,7 @@ def _writes(env: Env) -> Iterator[str]:
 
 KINDS: tuple[Pool, ...] = (
     _matrix_products, _matrix_products, _vectors, _vectors, _batched, _sums, _sums, _fused, _numbers,
-    _reduced, _views, _views, _blocks, _parts, _writes,
+    _reduced, _views, _views, _blocks, _parts, _known, _writes,
 )  # fmt: skip
 
 
