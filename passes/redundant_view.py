@@ -55,7 +55,7 @@ class RedundantView:
     ) -> bool:
         shown = [views.geometry(value) for value in node.results]
         found = tuple(first[one] for one in shown if one in first)
-        if not found or len(found) != len(node.results):
+        if len(found) != len(node.results):
             return False
         handed_back = tuple(v for r in node.results if (v := views.same_object.get(r.name)) is not None)
         values = handed_back if len(handed_back) == len(found) else found

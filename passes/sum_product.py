@@ -69,8 +69,7 @@ class SumProduct:
         done = set[str]()
         for least in SMALLEST:
             draft.missed = [one for one in draft.missed if one.pass_name != self.name]
-            apart = instances(draft.graph, draft.costs.sizes, least)
-            if apart is None or not _rewritten_for_all(draft, apart, done):
+            if not _rewritten_for_all(draft, instances(draft.graph, draft.costs.sizes, least), done):
                 return
 
 
@@ -148,17 +147,12 @@ def _rewritten_at_once(draft: Draft, instance: Instance | None = None) -> list["
 def _in_parts(whole: Spelled, plain: Regions, fixed: Callable[[Value], bool]) -> Iterator["Better"]:
     """Better ways for what is read in part only: from as far in front as pays."""
     graph = whole.draft.graph
-    work, done = Work(graph), set[str]()
+    work = Work(graph)
     for deepest in (None, 1):
         blocks = [*whole.blocks(Narrowing(graph, plain, fixed, deepest))]
         if not blocks:
             return  # nor from nearer by
-        for block in blocks:
-            is_done = any(node.name in done for node in block.nodes)
-            better = None if is_done else better_way(block, whole, fixed, work)
-            if better is not None:
-                done |= better.names
-                yield better
+        yield from filter(None, (better_way(block, whole, fixed, work) for block in blocks))
 
 
 def _never(value: Value) -> bool:
@@ -172,7 +166,7 @@ def _rewrite(better: Better, draft: Draft) -> None:
     if better.block.sites:
         names = dict.fromkeys(site.node.op.split(".")[1] for site in better.block.sites)
         evidence = f"{evidence}, with {', '.join(names)} spelled out"
-    said = {one.root.name: one.statement for one in better.made if one.statement}
+    said = {one.root.name: one.statement for one in better.made}
     for place in better.change.places:
         is_last = place is better.change.places[-1]
         own = said.pop(place.node.name, "")

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import torch
 
-from graphopt.algebra.spelling import NotSpelled, laid_as
+from graphopt.algebra.spelling import NotSpelled, laid_as, tensor
 from graphopt.builder import Builder
 from graphopt.ir.graph import Arg, Node, Value
 from graphopt.ir.literal import Lit
@@ -18,18 +18,16 @@ _WIDE = torch.float32, torch.float64
 def has_few_queries(node: Node) -> bool:
     """Whether keys and values might not be worth projecting: fewer queries than keys, or one head."""
     given = operands_of(node)
-    query, key = given.get("query"), given.get("key")
-    if not isinstance(query, Value) or not isinstance(key, Value) or min(map(_rank, (query, key))) < 2:
-        return False
-    one_head = _rank(query) < 4 or shape_of(query)[-3] == 1
-    return one_head or shape_of(query)[-2] < shape_of(key)[-2]
+    query, key = (shape_of(tensor(given.get(name))) for name in ("query", "key"))
+    one_head = len(query) < 4 or query[-3] == 1
+    return one_head or query[-2] < key[-2]
 
 
 def attention(node: Node, build: Builder) -> tuple[Value]:
     """softmax(scale · q kᵀ + mask) v, a row of which is zero where its mask is −inf throughout: so torch's
     kernels have it, and `_safe_softmax`."""
     given = operands_of(node)
-    query, key, value = (_tensor(given.get(name)) for name in ("query", "key", "value"))
+    query, key, value = (tensor(given.get(name)) for name in ("query", "key", "value"))
     result = type_of(node.results[0])
     if result.dtype not in _WIDE:
         raise NotSpelled("it is computed in wider numbers")
@@ -47,23 +45,14 @@ def attention(node: Node, build: Builder) -> tuple[Value]:
     return (laid_as(build("aten.matmul.default", share, value), result, build),)
 
 
-def _tensor(arg: "Arg | None") -> Value:
-    if not isinstance(arg, Value):
-        raise NotSpelled("an operand is no tensor")
-    return arg
-
-
-def _rank(value: Value) -> int:
-    return len(shape_of(value))
-
-
 def _scale(given: "Arg | None", width: int) -> float:
-    if given is None:
-        return 1 / math.sqrt(width)
-    scale = given.value if isinstance(given, Lit) else None
-    if isinstance(scale, int | float) and not isinstance(scale, bool) and math.isfinite(scale):
-        return float(scale)
-    raise NotSpelled("its scale is no number")
+    match given:
+        case None:
+            return 1 / math.sqrt(width)
+        case Lit(int() | float() as scale) if math.isfinite(scale):
+            return float(scale)
+        case _:
+            raise NotSpelled("its scale is no number")
 
 
 def _for_each(shared: Value, count: int, build: Builder) -> Value:
@@ -86,12 +75,12 @@ def _hidden(given: Mapping[str, Arg], scores: Value, build: Builder) -> Value | 
         return _minus_infinity(build("aten.triu.default", ones, 1), kind.dtype, build)
     if mask is None:
         return None
-    seen = type_of(_tensor(mask))
+    seen = type_of(tensor(mask))
     if seen.dtype == torch.bool:
         return _minus_infinity(build("aten.logical_not.default", mask), kind.dtype, build)
     if seen.dtype != kind.dtype:
         raise NotSpelled("its mask has another dtype")
-    return _tensor(mask)
+    return tensor(mask)
 
 
 def _minus_infinity(where: Value, dtype: torch.dtype, build: Builder) -> Value:

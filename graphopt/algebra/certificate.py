@@ -54,7 +54,7 @@ def _compared(mine: Polynomial, theirs: Polynomial, seed: int, whole: bool) -> C
     """Of polynomials with the same free indices, which run over all of their range."""
     terms = (*mine.terms, *theirs.terms)
     # Sums over a part of an index's range have weights, which are drawn, too.
-    degree = max((len(term.factors) + len(term.indices) for term in terms), default=0) or 1
+    degree = max([1, *(len(term.factors) + len(term.indices) for term in terms)])
     bound = math.prod(degree / prime for prime in PRIMES)
     runs: dict[int, int] = {}
     for term in terms:

@@ -54,7 +54,7 @@ def reading(factor: Factor, value: Value) -> Factor:
 
 
 def _called(index: Value, size: int, wraps: bool) -> str:
-    return f"{index.name}?{size}{'±' if wraps else ''}"
+    return f"{index.name}?{size}{'±' * wraps}"
 
 
 def chosen(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
 from graphopt.algebra.attention import attention, has_few_queries
-from graphopt.algebra.spelling import NotSpelled, Spell
+from graphopt.algebra.spelling import NotSpelled, Spell, tensor
 from graphopt.builder import Builder
 from graphopt.ir.graph import Node, Value
 from graphopt.ir.literal import Lit
@@ -66,14 +66,15 @@ def _each(node: Node, build: Builder) -> tuple[Value, ...]:
 def _split(node: Node) -> tuple[Value, int]:
     """What is taken apart, and along which dimension."""
     given = operands_of(node)
-    whole, dim = given["self"], given.get("dim", Lit(0))
-    if not isinstance(whole, Value) or not isinstance(dim, Lit) or not isinstance(dim.value, int):
-        raise NotSpelled("it is not known along which dimension")
-    return whole, dim.value % len(shape_of(whole))
+    match tensor(given["self"]), given.get("dim", Lit(0)):
+        case whole, Lit(int() as dim):
+            return whole, dim % len(shape_of(whole))
+        case _:
+            raise NotSpelled("it is not known along which dimension")
 
 
 def _is_floating(node: Node) -> bool:
-    return all(type_of(value).dtype.is_floating_point for value in node.results)
+    return type_of(tensor(operands_of(node)["self"])).dtype.is_floating_point
 
 
 def _table() -> Iterator[tuple[str, Expansion]]:

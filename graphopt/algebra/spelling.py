@@ -7,12 +7,19 @@ import torch
 
 from graphopt.algebra.emission import slowest_first
 from graphopt.builder import Builder
-from graphopt.ir.graph import Node, Value
+from graphopt.ir.graph import Arg, Node, Value
 from graphopt.ir.types import TensorType
 
 
 class NotSpelled(Exception):
     """An operator cannot be said in others, or not so that a caller could not tell."""
+
+
+def tensor(arg: "Arg | None") -> Value:
+    """An operand that is a tensor. Raises NotSpelled."""
+    if not isinstance(arg, Value):
+        raise NotSpelled("an operand is no tensor")
+    return arg
 
 
 Spell: TypeAlias = Callable[[Node, Builder], tuple[Value, ...]]

@@ -155,12 +155,10 @@ class Instances:
         return found
 
 
-def instances(graph: Graph, sizes: Sizes, least: int = SMALLEST[0]) -> Instances | None:
-    """Two instances of a graph with symbolic sizes; None for one without. Numbers are as near the known
-    `sizes` as may be, and not below the `least`."""
+def instances(graph: Graph, sizes: Sizes, least: int = SMALLEST[0]) -> Instances:
+    """Two instances of a graph with symbolic sizes. Numbers are as near the known `sizes` as may be, and not
+    below the `least`."""
     symbols = sorted(graph.symbols, key=str)
-    if not symbols:
-        return None
     static = set(_static(graph))
     taken: set[int] = set()
 

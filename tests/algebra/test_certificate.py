@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -360,3 +361,31 @@ def test_a_sum_in_parts_is_the_sum() -> None:
     ).holds
     one_alone = contracted([split(X, (5, 10)), split(Y, (5, 10))], ["ab", "ac"], "")
     assert not certificate(one_alone, product(X, Y)).holds
+
+
+@pytest.mark.parametrize(
+    "degree, p, q",
+    [
+        (2 + 3, AB, product(A, B)),
+        (3 + 1, times(X, times(X, X)), times(times(X, X), X)),
+        (1, number(Fraction(2)), number(Fraction(2))),
+    ],
+)
+def test_the_bound_is_the_degree_by_the_elements_of_each_field(
+    degree: int, p: Polynomial, q: Polynomial
+) -> None:
+    """Along each index sums may have weights, which are drawn as elements of leaves are."""
+    found = certificate(p, q)
+    assert found.holds and found.bound == pytest.approx(math.prod(degree / prime for prime in PRIMES))
+
+
+def test_where_either_is_over_a_part_of_its_indices_there_is_no_proof() -> None:
+    diagonal = on_diagonal(X, A.terms[0].factors[0].leaf)
+    for pair in ((A, diagonal), (diagonal, A)):
+        with pytest.raises(NoPolynomial):
+            certificate(*pair)
+
+
+def test_along_the_whole_means_of_what_is_summed_over() -> None:
+    many = tensor("m", 2_000_003, 3).summed((1,))
+    assert certificate(many, many.apart(), whole=True).holds

@@ -15,6 +15,7 @@ import graphopt
 from graphopt.algebra.expansions import EXPANSIONS, may_pay, spelled_out
 from graphopt.algebra.spelling import NotSpelled
 from graphopt.authoring import Builder, Claim, Draft
+from graphopt.ir.text import parse_graph
 
 INF, NAN = math.inf, math.nan
 
@@ -119,9 +120,10 @@ def test_a_row_that_sees_nothing_is_zero_and_not_nan() -> None:
         lambda q, k, v: sdpa(q.half(), k.half(), v.half()),
         lambda q, k, v: sdpa(q.bfloat16(), k.bfloat16(), v.bfloat16()),
         lambda q, k, v: sdpa(q, k, v, dropout_p=0.1),
+        lambda q, k, v: sdpa(q, k, v, scale=math.inf),
     ],
 )
-def test_attention_in_narrow_numbers_and_with_dropout_stays(function: Callable[..., Any]) -> None:
+def test_attention_in_narrow_numbers_with_dropout_or_no_scale_stays(function: Callable[..., Any]) -> None:
     opt, ops = spelled(function, Q, K, V)
     assert "scaled_dot_product_attention" in ops and "softmax" not in ops
     assert opt.report.missed
@@ -162,3 +164,31 @@ def test_only_attention_with_fewer_queries_than_keys_or_one_head_may_pay() -> No
     assert asked(Q, K, V)
     assert not asked(K, Q, Q) and not asked(K, K, V)
     assert asked(K[:, :1], K[:, :1], V[:, :1])
+
+
+NOT_TAKEN_APART = {
+    "integers": """
+        %x: i64[8, 3] = argument 0
+        n: (%a: i64[8], %b: i64[8], %c: i64[8]) = aten.unbind.int(%x, 1)
+        return %a, %b, %c""",
+    "a size that is a symbol": """
+        %x: f32[<s0>, 2] = argument 0
+        n: (%a: f32[<s0>], %b: f32[<s0>]) = aten.unbind.int(%x, 1)
+        return %a, %b""",
+    "parts by a number that callers pass": """
+        %x: f32[6] = argument 0
+        %k: int = argument 1
+        n: (%a: f32[3], %b: f32[3]) = aten.split.Tensor(%x, %k)
+        return %a, %b""",
+    "as many keys as there are": """
+        %q: f32[1, 1, 4, 8] = argument 0
+        %k: f32[1, 1, <s0>, 8] = argument 1
+        %n: f32[1, 1, 4, 8] = aten.scaled_dot_product_attention.default(%q, %k, %k)
+        return %n""",
+}
+
+
+@pytest.mark.parametrize("what", NOT_TAKEN_APART)
+def test_it_is_not_taken_apart(what: str) -> None:
+    (node,) = parse_graph("graph {" + NOT_TAKEN_APART[what] + "}").nodes
+    assert not may_pay(node)

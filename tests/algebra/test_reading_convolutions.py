@@ -102,6 +102,9 @@ PROGRAMS: dict[str, tuple[Program, tuple[tuple[int, ...], ...]]] = {
     "means over windows": (lambda x: F.avg_pool2d(x, (2, 4), (1, 2), (0, 1)), ((2, 2, 4, 6),)),
     "means over windows, a sum": (lambda x: F.avg_pool1d(x, 4, 2, 1).sum(-1), ((2, 2, 8),)),
     "means over windows by another number": (lambda x: F.avg_pool2d(x, 3, divisor_override=2), ((2, 6, 6),)),
+    "means over windows that end within": (
+        lambda x: F.avg_pool2d(x, 2, count_include_pad=False), ((2, 4, 6),)
+    ),
     "a mean of means": (lambda x: F.avg_pool3d(x, 2).mean((2, 3, 4)), ((2, 2, 4, 2, 4),)),
     "means over all": (lambda x: F.adaptive_avg_pool2d(x, 1), ((2, 2, 4, 4),)),
     "means over equal parts": (lambda x: F.adaptive_avg_pool1d(x, 2), ((2, 2, 8),)),
@@ -123,6 +126,9 @@ def test_it_is(name: str) -> None:
 UNREAD: dict[str, tuple[Program, tuple[tuple[int, ...], ...]]] = {
     "means of fewer at the edges": (
         lambda x: F.avg_pool1d(x, 2, 2, 1, count_include_pad=False), ((2, 2, 4),)
+    ),
+    "means of fewer at some edges": (
+        lambda x: F.avg_pool2d(x, 2, 2, (1, 0), count_include_pad=False), ((2, 2, 4, 4),)
     ),
     "a last window of fewer": (lambda x: F.avg_pool1d(x, 2, 2, ceil_mode=True), ((2, 2, 5),)),
     "parts that are not equal": (lambda x: F.adaptive_avg_pool1d(x, 2), ((2, 2, 5),)),

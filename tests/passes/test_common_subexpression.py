@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from graphopt.analysis.memory import Memory
 from graphopt.ir.text import parse_graph, print_graph
 from graphopt.pipeline import Outcome, run_passes
 from passes.common_subexpression import CommonSubexpression
@@ -345,4 +346,25 @@ def test_complex_operands_do_not_commute() -> None:
           %c: c64[9] = aten.sub.Tensor(%a, %b)
           return %c
         }"""
+    )
+
+
+def test_where_nothing_is_written_nothing_is_asked_of_versions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Memory, "version", None)
+    check(
+        """
+        graph {
+          %x: f32[2] = argument 0
+          %a: f32[2] = aten.sin.default(%x)
+          %b: f32[2] = aten.sin.default(%x)
+          %c: f32[2] = aten.mul.Tensor(%a, %b)
+          return %c
+        }""",
+        """
+        graph {
+          %x: f32[2] = argument 0
+          %a: f32[2] = aten.sin.default(%x)
+          %c: f32[2] = aten.mul.Tensor(%a, %a)
+          return %c
+        }""",
     )

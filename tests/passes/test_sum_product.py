@@ -281,3 +281,43 @@ def test_what_turned_out_dearer_than_its_price_is_not_spelled_out_again(
     opt = optimized(lambda a, x, b, y: (a.t() @ a @ x, b.t() @ b @ y), (M, V, M, V))
     assert not opt.report.steps
     assert len(spelled) == 1
+
+
+def test_a_wide_region_has_to_gain_more_than_those_in_it_and_not_than_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[tuple[frozenset[str], float]] = []
+    gains: dict[frozenset[str], float] = {}
+
+    def noted(block: Any, whole: Any, fixed: Any, work: Any, least: float = 0.0) -> Any:
+        found = improving.better_way(block, whole, fixed, work, least)
+        names = frozenset(node.name for node in block.nodes)
+        asked.append((names, least))
+        if found is not None and not least:
+            gains[names] = found.gain
+        return found
+
+    monkeypatch.setattr(sum_product, "better_way", noted)
+    optimized(lambda a, b, c, d, e, x: (c @ (y := a @ b @ x), d @ y, d @ e @ x), (*[M] * 5, V))
+    wide = [(names, least) for names, least in asked if least]
+    assert wide and len(gains) > 1
+    for names, least in wide:
+        assert least == pytest.approx(sum(gain for members, gain in gains.items() if members <= names))
+        assert least < sum(gains.values())
+
+
+def test_regions_of_too_many_nodes_are_looked_at_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def noted(block: Any, *args: Any) -> Any:
+        seen.append(len(block.nodes))
+        return improving.better_way(block, *args)
+
+    monkeypatch.setattr(sum_product, "better_way", noted)
+    program = lambda a, b, c, d, x: (c @ (y := a @ b @ x), d @ y)  # noqa: E731
+    optimized(program, (*[M] * 4, V))
+    largest = max(seen)
+    seen.clear()
+    monkeypatch.setattr(sum_product, "MOST_NODES", largest - 1)
+    optimized(program, (*[M] * 4, V))
+    assert seen and max(seen) < largest

@@ -11,6 +11,7 @@ from torch import Tensor
 
 import graphopt
 from bench.sweep.slow import slow
+from passes import sum_product
 from tests.passes.test_sum_product import PASSES
 
 Shapes = tuple[tuple[int, ...], ...]
@@ -135,3 +136,20 @@ def test_a_number_that_callers_pass_is_a_size() -> None:
         for n in (3, 2):
             x = torch.randn(12, 4)
             torch.testing.assert_close(opt(x, args[1], n), program(x, args[1], n), rtol=1e-4, atol=1e-4)
+
+
+def test_what_is_missed_at_either_size_is_said_once_beside_what_others_miss(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sizes = []
+
+    def missed(draft: Any, apart: Any, done: Any) -> bool:
+        sizes.append(apart.first.graph)
+        draft.miss(draft.graph.nodes[-1], "it is not cheaper")
+        return True
+
+    monkeypatch.setattr(sum_product, "_rewritten_for_all", missed)
+    report = optimized(lambda x: (x @ x.t(), x.sin(), x.sin()), ((6, 4),)).report
+    found = [(one.pass_name, one.why_not) for one in report.missed]
+    assert len(sizes) > 1 and found.count(("sum-product", "it is not cheaper")) == 1
+    assert ("common-subexpression", "like %sin, but the caller gets both") in found
