@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -59,3 +61,42 @@ def test_the_timing_decides_and_else_the_price(
 ) -> None:
     monkeypatch.setattr("graphopt.optimizer.raced", lambda first, second: ratio)
     assert taken(default(), tune=True) == expected
+
+
+def test_what_is_far_apart_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    timed: list[str] = []
+
+    def raced(first: Any, second: Any) -> None:
+        timed.extend(node.op for node in first)
+
+    monkeypatch.setattr("graphopt.optimizer.raced", raced)
+    args = torch.randn(512, 512), torch.randn(512, 512), torch.randn(512)
+    with torch.no_grad():
+        opt = graphopt.optimize(
+            lambda a, b, x: a @ b @ x, args, passes=["sum-product"], measure=False, verify=False, tune=True
+        )
+    assert opt.report.steps and "aten.matmul.default" not in timed
+
+
+def timed(program: Callable[..., Any], *shapes: tuple[int, ...]) -> list[list[str]]:
+    """The operators of what is timed."""
+    found: list[list[str]] = []
+
+    def raced(first: Any, second: Any) -> None:
+        found.append([node.op.split(".")[1] for node in first])
+
+    args = tuple(torch.randn(shape) for shape in shapes)
+    with torch.no_grad(), patch("graphopt.optimizer.raced", raced):
+        graphopt.optimize(
+            program, args, passes=["sum-product"], measure=False, verify=False, tune=True, profile=planted()
+        )
+    return found
+
+
+def test_what_is_alike_is_timed_once() -> None:
+    found = timed(lambda a, b, c, d: (a @ b + a @ c, d @ b + d @ c), *[M] * 4)
+    assert found == [["matmul", "matmul", "add"]]
+
+
+def test_what_would_be_done_as_it_is_is_not_timed() -> None:
+    assert not timed(lambda a, b, x: a @ (b @ x), (512, 512), (512, 512), (512,))

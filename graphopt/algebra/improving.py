@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from graphopt.algebra.blocks import Block, Change, Spelled, change
 from graphopt.algebra.generality import general
-from graphopt.algebra.layout import AS_WRITTEN, Loose, laid_freely
+from graphopt.algebra.layout import AS_WRITTEN, laid_freely
 from graphopt.algebra.polynomial import NoPolynomial
 from graphopt.algebra.regions import Region
 from graphopt.algebra.rewriting import Evaluation, Rewritten, Work, evaluation, rewritten, seconds_of
@@ -81,11 +81,10 @@ def better_way(
     after = seconds_of([node for place in found.places for node in place.added], whole.draft, fixed)
     after -= seconds_of(found.again, whole.draft, fixed)
     better = Better(block, made, found, before, after)
-    close = before / TIE < after <= TIE * before
+    close = before / TIE < after <= TIE * before and after != before
     # What is run again is in no form.
     if close and not found.again:
-        places = [one.place for one, _ in ways]
-        place = None if None in places else (tuple(places), tuple(node.op for node in found.removed))
+        place = tuple(one.place for one, _ in ways), tuple(node.op for node in found.removed)
         better = _timed(better, place, whole, fixed)
     return better if better.after <= _most(before, least) else None
 
@@ -95,10 +94,8 @@ def _most(before: float, least: float) -> float:
 
 
 def _timed(better: Better, place: object, whole: Spelled, fixed: Callable[[Value], bool]) -> Better:
-    """With the seconds after as timing says, once for all blocks that are alike, which have one `place`: or
-    else as priced."""
-    race = whole.draft.costs.race
-    known = {} if place is None else whole.draft.costs.known
+    """With the seconds after as timing says, once for all blocks of one `place`: or else as priced."""
+    race, known = whole.draft.costs.race, whole.draft.costs.known
     place = "raced", place
     if race is not None and place not in known:
         known[place] = race(run_by_calls(better.gone(whole), fixed), run_by_calls(better.added, fixed))
@@ -121,13 +118,13 @@ def _evaluated(
     if before < LEAST:
         return None
     most = max(WORTH, EVEN) * before if block.sites else _most(before, least)
-    if draft.costs.race is not None and not block.sites:
+    if draft.costs.race is not None:
         most = TIE * before
     if most <= 0:
         return None
-    found = evaluation(region, draft, fixed, work, _free(region, block, whole))
-    seen = 0.0 if found.place is None else draft.costs.known.get(found.place, 0.0)
-    if max(found.seconds, seen) > most:
+    free = AS_WRITTEN if block.sites else laid_freely(region, draft)
+    found = evaluation(region, draft, fixed, work, free)
+    if max(found.seconds, draft.costs.known.get(found.place, 0.0)) > most:
         return None  # or as one of this form, seen before
     last = whole.standing(region.needed[-1])
     try:
@@ -137,20 +134,13 @@ def _evaluated(
         return None
     after = seconds_of([node for one in made for node in one.nodes], draft, fixed)
     after -= seconds_of([one.root for one in made if one.is_again], draft, fixed)
-    if found.place is not None:
-        draft.costs.known[found.place] = after
+    draft.costs.known[found.place] = after
     if after > most:
         return None
     if not all(one.certificate.holds for one in made):
         whole.given.miss(last, "the rewritten form is not the same polynomial")
         return None
     return found, made
-
-
-def _free(region: Region, block: Block, whole: Spelled) -> Loose:
-    """The roots that may lie otherwise, where what reads them stands in the given graph."""
-    found = AS_WRITTEN if block.sites else laid_freely(region, whole.draft)
-    return AS_WRITTEN if any(map(whole.site_of, found.readers)) else found
 
 
 def run_by_calls(nodes: Sequence[Node], fixed: Callable[[Value], bool]) -> list[Node]:

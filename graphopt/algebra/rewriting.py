@@ -63,7 +63,7 @@ class Work:
 class Evaluation:
     """Plans for the polynomials of a region's stages, and for its roots, and what they take together, but
     the functions. The plans are over `leaves` by the names that they have there. `place` is equal for those
-    that the same nodes make, but for names; None where there is no telling."""
+    only that the same nodes make, but for names."""
 
     region: Region
     free: Loose
@@ -71,7 +71,7 @@ class Evaluation:
     stages: tuple[tuple[Plan, ...], ...]
     plans: tuple[Plan, ...]
     seconds: float
-    place: object | None
+    place: object
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,7 @@ def evaluation(
     one form are searched once, but those with polynomials of their own."""
     kinds = [type_of(root.results[0]) for root in region.needed]
     itemsize, longest = kinds[0].dtype.itemsize, longest_sum(region)
+    place: object = free.roots, tuple(node.name for node in region.nodes), draft.gradients
     prices, known = prices_of(draft.costs, itemsize, longest), draft.costs.known
     if region.polynomials:
         inner = {stage.value.name for stage in region.stages}
@@ -116,7 +117,6 @@ def evaluation(
         leaves = {value.name: value for p in polynomials for value in map(read_by, factors_of(p))}
         outer = {name: value for name, value in leaves.items() if name not in inner}
         every = _searched(polynomials, _names(outer, draft, fixed), prices, work)
-        place = None
     else:
         together = Together.of(region.readings)
         leaves = {str(number): value for number, value in enumerate(together.leaves)}
@@ -129,7 +129,7 @@ def evaluation(
         numbers = {value.name: number for number, value in leaves.items()}
         # What is added last is added last again: where it stands in the root counts.
         roots = ((root.op, *(numbers.get(value.name) for value in root.operands)) for root in region.needed)
-        place = None if free.roots else (form, tuple(kinds), tuple(roots))
+        place = place if free.roots else (form, tuple(kinds), tuple(roots))
     left = iter(every)
     stages = tuple(tuple(itertools.islice(left, len(stage.polynomials))) for stage in region.stages)
     costs: dict[bytes, float] = {}

@@ -63,6 +63,7 @@ def statement(
     return text if len(text) <= LONGEST else ""
 
 
+_LARGEST_DENOMINATOR = 1000  # of a fraction that is written as one
 _TOO_LONG = _Written("…" * LONGEST, ())
 _PRODUCTS = frozenset({"matmul", "mm", "bmm", "mv", "chain_matmul", "linalg_multi_dot"})
 _SIGNS = {"mul": " ∘ ", "multiply": " ∘ ", "add": " + ", "sub": " - ", "subtract": " - ", "div": " / "}
@@ -218,12 +219,16 @@ def _sum(parts: Iterable[tuple[Fraction, _Written]]) -> _Written:
     order: tuple[Index, ...] = max((one.order for _, one in found), key=len)
     texts: list[str] = []
     for number, one in found:
-        one, size = _as(one, order), abs(number)
-        scaled = one.inside(_PRODUCT) if size == 1 else f"{size}·{one.inside(_PRODUCT)}"
-        text = str(size) if one.text == "1" else scaled
+        one, size = _as(one, order), _number(abs(number))
+        scaled = one.inside(_PRODUCT) if size == "1" else f"{size}·{one.inside(_PRODUCT)}"
+        text = size if one.text == "1" else scaled
         sign = "-" if number < 0 else "+"
         texts.append(f" {sign} {text}" if texts else (f"-{text}" if number < 0 else text))
     if len(found) == 1 and found[0][0] == 1:
         return found[0][1]
     back = (lambda: _sum([(c, _as(one, order[::-1])) for c, one in found])) if len(order) == 2 else None
     return _Written("".join(texts), order, _PRODUCT if len(found) == 1 else _SUM, back)
+
+
+def _number(number: Fraction) -> str:
+    return str(number) if number.denominator <= _LARGEST_DENOMINATOR else f"{float(number):.6g}"

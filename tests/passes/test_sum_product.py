@@ -321,3 +321,17 @@ def test_regions_of_too_many_nodes_are_looked_at_in_parts(monkeypatch: pytest.Mo
     monkeypatch.setattr(sum_product, "MOST_NODES", largest - 1)
     optimized(program, (*[M] * 4, V))
     assert seen and max(seen) < largest
+
+
+def test_what_is_run_again_counts_as_gone_nowhere() -> None:
+    report = optimized(lambda a, b: ((c := (a @ b)[:, 2]).cumsum(0), c.cumprod(0)), (M, M)).report
+    steps = [step for step in report.steps if step.pass_name == "sum-product"]
+    assert [[node.name for node in step.redone] for step in steps] == [["cumsum"], ["cumprod"]]
+    assert [step.site.node for step in steps] == ["cumsum", "cumprod"]
+
+
+def test_each_result_has_what_is_said_of_it() -> None:
+    program, shapes, _ = FOUND["both of a product's readers"]
+    steps = [step for step in optimized(program, shapes).report.steps if step.pass_name == "sum-product"]
+    assert [step.identity for step in steps] == ["a·b·x = a·(b·x)", "a·b·y = a·(b·y)"]
+    assert [[node.name for node in step.removed] for step in steps] == [["matmul_1"], ["matmul", "matmul_3"]]
