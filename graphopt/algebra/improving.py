@@ -132,8 +132,7 @@ def _evaluated(
     except (NotEmitted, NoPolynomial):
         whole.given.miss(last, "no operators are known that say it otherwise")
         return None
-    after = seconds_of([node for one in made for node in one.nodes], draft, fixed)
-    after -= seconds_of([one.root for one in made if one.is_again], draft, fixed)
+    after = seconds_of([node for one in made if not one.is_again for node in one.nodes], draft, fixed)
     draft.costs.known[found.place] = after
     if after > most:
         return None

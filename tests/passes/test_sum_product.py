@@ -330,6 +330,11 @@ def test_what_is_run_again_counts_as_gone_nowhere() -> None:
     assert [step.site.node for step in steps] == ["cumsum", "cumprod"]
 
 
+def test_what_is_run_again_has_no_part_in_the_price() -> None:
+    report = optimized(lambda a, b: (a @ b)[:, :190].cumsum(0), (M, M)).report
+    assert [step.site.node for step in report.steps if step.pass_name == "sum-product"] == ["cumsum"]
+
+
 def test_each_result_has_what_is_said_of_it() -> None:
     program, shapes, _ = FOUND["both of a product's readers"]
     steps = [step for step in optimized(program, shapes).report.steps if step.pass_name == "sum-product"]
