@@ -340,3 +340,11 @@ def test_each_result_has_what_is_said_of_it() -> None:
     steps = [step for step in optimized(program, shapes).report.steps if step.pass_name == "sum-product"]
     assert [step.identity for step in steps] == ["a·b·x = a·(b·x)", "a·b·y = a·(b·y)"]
     assert [[node.name for node in step.removed] for step in steps] == [["matmul_1"], ["matmul", "matmul_3"]]
+
+
+def test_what_is_drawn_in_between_does_not_matter_to_what_cannot_raise() -> None:
+    def program(a: Tensor, b: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        y = a @ b
+        return torch.rand(3), y @ x
+
+    assert "sum-product" in {step.pass_name for step in optimized(program, (M, M, V)).report.steps}
