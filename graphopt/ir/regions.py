@@ -26,11 +26,27 @@ def key_of(arg: Arg, of_value: Callable[[Value], object]) -> object:
             return arg
 
 
-class Skeleton:
+class _Hashed:
+    """Equal where its parts are, which are hashed once."""
+
+    __slots__ = ("_hash", "_parts")
+
+    def __init__(self, *parts: object) -> None:
+        self._parts = parts
+        self._hash = hash(parts)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Hashed) and self._parts == other._parts
+
+
+class Skeleton(_Hashed):
     """A node but for its name and origins and for what it reads: equal for nodes whose operator, literals,
     sub-graphs and result types are the same, and which read values at the same places."""
 
-    __slots__ = ("_hash", "_parts")
+    __slots__ = ()
 
     def __init__(self, node: Node) -> None:
         places = itertools.count()
@@ -38,21 +54,12 @@ class Skeleton:
         def shape(arg: Arg) -> object:
             return key_of(arg, lambda _: next(places))
 
-        self._parts = (
+        super().__init__(
             node.op,
             tuple(map(shape, node.args)),
             tuple((name, shape(arg)) for name, arg in node.kwargs),
             tuple(value.type for value in node.results),
             node.many,
-        )
-        self._hash = hash(self._parts)
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __eq__(self, other: object) -> bool:
-        return self is other or (
-            type(other) is Skeleton and self._hash == other._hash and self._parts == other._parts
         )
 
 
@@ -61,22 +68,13 @@ def likeness(node: Node) -> object:
     return node.fact(_Likeness)
 
 
-class _Likeness:
-    __slots__ = ("_hash", "_parts")
+class _Likeness(_Hashed):
+    __slots__ = ()
 
     def __init__(self, node: Node) -> None:
         numbers: dict[str, int] = {}
         pattern = tuple(numbers.setdefault(value.name, len(numbers)) for value in node.operands)
-        self._parts = node.fact(Skeleton), pattern, tuple(value.type for value in node.operands)
-        self._hash = hash(self._parts)
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __eq__(self, other: object) -> bool:
-        return self is other or (
-            type(other) is _Likeness and self._hash == other._hash and self._parts == other._parts
-        )
+        super().__init__(node.fact(Skeleton), pattern, tuple(value.type for value in node.operands))
 
 
 def structure_of(graph: Graph) -> object:

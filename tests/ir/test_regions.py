@@ -1,6 +1,6 @@
 """Sub-graphs apart from the names in them."""
 
-from graphopt.ir.regions import structure_of, written_out
+from graphopt.ir.regions import Skeleton, likeness, structure_of, written_out
 from graphopt.ir.text import parse_graph, print_graph
 
 REGION = """graph {
@@ -40,3 +40,19 @@ def test_a_region_is_written_out_under_other_names_on_what_it_is_given() -> None
         "  return %a_4, %y",
         "}",
     ]
+
+
+def test_nodes_are_like_that_differ_in_names_alone() -> None:
+    lines = (
+        "%a: f32[4] = aten.add.Tensor(%x, %x, alpha=2)",
+        "%b: f32[4] = aten.add.Tensor(%y, %y, alpha=2)",
+        "%c: f32[4] = aten.add.Tensor(%x, %y, alpha=2)",
+        "%d: f32[4] = aten.add.Tensor(%x, %x, alpha=3)",
+    )
+    graph = parse_graph(
+        "graph { %x: f32[4] = argument 0 %y: f32[4] = argument 1\n" + "\n".join(lines) + "\nreturn %a }"
+    )
+    a, b, c, d = graph.nodes
+    assert likeness(a) == likeness(b) and hash(likeness(a)) == hash(likeness(b))
+    assert likeness(a) != likeness(c) and likeness(a) != likeness(d) and likeness(a) != "a"
+    assert a.fact(Skeleton) == b.fact(Skeleton) == c.fact(Skeleton) != d.fact(Skeleton)
