@@ -232,3 +232,36 @@ def test_a_graph_that_keeps_a_value_is_analysed_anew_only_where_that_matters() -
 def _kept(graph: Graph) -> list[str]:
     """An analysis that looks at what is kept."""
     return [*graph.kept]
+
+
+SETTLED = """
+graph {
+  %x: f32[2] = argument 0
+  %i: i64[2] = argument 1
+  %a: f32[2] = aten.sin.default(%x)
+  %b: f32[2] = aten.sin.default(%x)
+  %m: i64[2] = aten.neg.default(%i)
+  %n: i64[2] = aten.neg.default(%i)
+  return %a, %b, %m, %n
+}"""
+
+
+@pytest.mark.parametrize("merged, is_settled", [(("n", "m"), True), (("b", "a"), False), (None, True)])
+def test_a_pass_is_settled_where_nothing_that_matters_changed_since(
+    merged: tuple[str, str] | None, is_settled: bool
+) -> None:
+    draft, node, _ = _draft(SETTLED)
+    draft.miss(node["a"], "of one pass")
+    draft.begin("other", Claim.BITWISE, "tested")
+    draft.miss(node["b"], "of the other")
+    draft.finish()
+    draft.begin("test", Claim.BITWISE, "tested")
+    if merged is not None:
+        assert draft.merge(node[merged[0]], node[merged[1]], "the same")
+    draft.finish()
+    draft.missed.clear()
+    draft.begin("other", Claim.BITWISE, "tested")
+    assert (
+        draft.is_settled(lambda value: "f32" in str(value.type) or "float" in str(value.type)) == is_settled
+    )
+    assert [one.why_not for one in draft.missed] == (["of the other"] if is_settled else [])
