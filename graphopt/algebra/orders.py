@@ -122,7 +122,7 @@ class Orders:
             return operands[0]
         plan = self._grown(self._tree(operands, kept), operands, kept)[1]
         if len(operands) > 2 and (self._done or len({one.piece.key for one in operands}) < len(operands)):
-            shared = self._sharing(operands, kept)
+            shared = self._sharing(operands, kept, plan.seconds)
             if shared is not None and shared.seconds < plan.seconds:
                 return shared
         return plan
@@ -203,8 +203,9 @@ class Orders:
         out = self._needed(operands, a | b, kept)
         return a | b, self._joined(left, right, out, Fraction(1))
 
-    def _sharing(self, operands: Sequence[Plan], kept: frozenset[Index]) -> Plan | None:
-        """The cheapest plan where what is the same is made once; None where there is too much to look at."""
+    def _sharing(self, operands: Sequence[Plan], kept: frozenset[Index], most: float) -> Plan | None:
+        """The cheapest plan where what is the same is made once; None where none takes less than `most`
+        seconds, or there is too much to look at."""
         best: dict[int, Plan] = {1 << i: plan for i, plan in enumerate(operands)}
         apart = _batch([frozenset(plan.piece.indices) for plan in operands])
         by_size: list[list[int]] = [[], [*best]]
@@ -218,7 +219,7 @@ class Orders:
                 if tries > MOST_SHARED or self.is_spent:
                     return None
                 self._left -= 1
-                self._try(a, b, operands, kept, best, by_size[size])
+                self._try(a, b, operands, kept, best, by_size[size], most)
         return best.get((1 << len(operands)) - 1)
 
     def _try(
@@ -229,13 +230,16 @@ class Orders:
         kept: frozenset[Index],
         best: dict[int, Plan],
         found: list[int],
+        most: float,
     ) -> None:
         left, right = best[a], best[b]
         both = a | b
         known = best.get(both)
+        least = sum(({**left.costs, **right.costs}).values())
+        if least >= most:
+            return
         out = self._needed(operands, both, kept)
         if known is not None:
-            least = sum(({**left.costs, **right.costs}).values())
             step = self._prices.product(left.piece.indices, right.piece.indices, known.piece.indices)
             if known.piece.key in self._done or least + (0.0 if known.piece.fixed else step) >= known.seconds:
                 return
