@@ -1,6 +1,7 @@
 """The cheapest evaluation of a polynomial that was found: each term on its own, or with what terms have in
 common taken out, and out of what is left again."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -85,21 +86,22 @@ class Search:
         """The work that may still be done."""
         return self._orders.left
 
-    def plan(self, p: Polynomial) -> Plan:
-        """The best plan found; what it makes is `done` from now on."""
+    def plan(self, p: Polynomial, most: float = math.inf) -> Plan:
+        """The best plan found, of those that take less than `most` seconds; or another one. What it makes is
+        `done` from now on."""
         self._products.clear()
         self._left = MOST_CANDIDATES
-        found = self._planned(p)
+        found = self._planned(p, most)
         self.done.update((piece.key, piece) for piece in found.piece.everything())
         return found
 
-    def _planned(self, p: Polynomial) -> Plan:
+    def _planned(self, p: Polynomial, most: float) -> Plan:
         """A plan for a polynomial, or for each of its blocks, which are joined then."""
         cut = cut_of(p)
         if cut is None:
-            return self._evaluated([self._summand(term, p) for term in p.terms], frozenset(p.free))
+            return self._evaluated([self._summand(term, p) for term in p.terms], frozenset(p.free), most)
         blocks = [*cut.blocks(p)]
-        plans = [*map(self._planned, blocks)]
+        plans = [self._planned(block, most) for block in blocks]
         dims = (block.dims for block in blocks)
         pieces = [plan.piece for plan in plans]
         whole = self._pieces.joined(cut.index, p.free, [*zip(pieces, dims, strict=True)])
@@ -114,14 +116,15 @@ class Search:
         plans = (self._orders.start(self._pieces.read(factor)) for factor in own.factors)
         return Summand(term.coefficient, tuple(plans))
 
-    def _evaluated(self, summands: Sequence[Summand], free: frozenset[Index]) -> Plan:
-        """A plan for the sum of some summands, along `free` indices or some of them."""
+    def _evaluated(self, summands: Sequence[Summand], free: frozenset[Index], most: float) -> Plan:
+        """A plan for the sum of some summands, along `free` indices or some of them. What is taken out of
+        takes its time whatever else is, so only what takes less than the best of all, and than `most`."""
         best = self._apart(summands, free)
         states: list[list[Summand]] = [[*summands]]
         while states and self._left > 0:
             found = []
             for state in states:
-                for after in self._gathered(state, free):
+                for after in self._gathered(state, free, min(most, best.seconds)):
                     found.append((self._apart(after, free), after))
             found.sort(key=lambda one: one[0].seconds)
             # One thing taken out may gain nothing before another is.
@@ -151,8 +154,11 @@ class Search:
             self._products[place] = self._orders.product(plans, kept, Fraction(1))
         return self._products[place]
 
-    def _gathered(self, summands: Sequence[Summand], free: frozenset[Index]) -> Iterator[list[Summand]]:
-        """The summands with a tensor taken out of several: a · b + a · c = a · (b + c)."""
+    def _gathered(
+        self, summands: Sequence[Summand], free: frozenset[Index], most: float
+    ) -> Iterator[list[Summand]]:
+        """The summands with a tensor taken out of several: a · b + a · c = a · (b + c); where making b + c
+        takes less than `most` seconds."""
         groups: dict[object, dict[int, int]] = {}
         for number, summand in enumerate(summands):
             for place, plan in enumerate(summand.plans):
@@ -163,10 +169,12 @@ class Search:
             if self._left <= 0 or self._orders.is_spent:
                 return
             self._left -= 1
-            yield self._taken_out(summands, members, free)
+            after = self._taken_out(summands, members, free, most)
+            if _least(after) < most:
+                yield after
 
     def _taken_out(
-        self, summands: Sequence[Summand], members: Mapping[int, int], free: frozenset[Index]
+        self, summands: Sequence[Summand], members: Mapping[int, int], free: frozenset[Index], most: float
     ) -> list[Summand]:
         """The summands with one in the place of several, from which a tensor was taken out. `members`: where
         it stands in which."""
@@ -181,10 +189,16 @@ class Search:
         if not any(summand.plans for summand in rest):
             taken = Summand(sum((one.coefficient for one in rest), Fraction(0)), (common,))
         else:
-            inner = self._evaluated(rest, free | frozenset(common.piece.indices))
+            inner = self._evaluated(rest, free | frozenset(common.piece.indices), most)
             taken = Summand(Fraction(1), (common, inner))
         left = [summand for number, summand in enumerate(summands) if number not in members]
         return [taken, *left]
+
+
+def _least(summands: Iterable[Summand]) -> float:
+    """What making all that is multiplied takes, in seconds."""
+    every = (plan.costs for summand in summands for plan in summand.plans)
+    return sum({key: cost for costs in every for key, cost in costs.items()}.values())
 
 
 def _role(piece: Piece, free: Iterable[Index]) -> object:
