@@ -43,15 +43,20 @@ class Plan:
 
 
 class Orders:
-    """Finds plans; pieces whose keys are in `done` cost nothing."""
+    """Finds plans; pieces that are made by now cost nothing."""
 
-    def __init__(
-        self, pieces: Pieces, prices: Prices, done: Mapping[bytes, object], work: int = MOST_WORK
-    ) -> None:
+    def __init__(self, pieces: Pieces, prices: Prices, work: int = MOST_WORK) -> None:
         self._pieces = pieces
         self._prices = prices
-        self._done = done
         self._left = work
+        self._done: set[bytes] = set()  # the keys of what is made
+        self._products: set[tuple[bytes, ...]] = set()  # and its factors
+
+    def make(self, piece: Piece) -> None:
+        """From now on, a piece is there, and all that it takes."""
+        for one in piece.everything():
+            self._done.add(one.key)
+            self._products.add(one.factors)
 
     @property
     def is_spent(self) -> bool:
@@ -121,7 +126,7 @@ class Orders:
         if len(operands) == 1:
             return operands[0]
         plan = self._grown(self._tree(operands, kept), operands, kept)[1]
-        if len(operands) > 2 and (self._done or len({one.piece.key for one in operands}) < len(operands)):
+        if len(operands) > 2 and len({one.piece.key for one in operands}) < len(operands):
             shared = self._sharing(operands, kept, plan.seconds)
             if shared is not None and shared.seconds < plan.seconds:
                 return shared
@@ -152,6 +157,7 @@ class Orders:
             1 << i: (0.0, i, indices) for i, indices in enumerate(sets)
         }
         by_size: list[list[int]] = [[], [*best]]
+        done: set[int] = set()
         tries = 0
         for size in range(2, len(sets) + 1):
             by_size.append([])
@@ -164,7 +170,11 @@ class Orders:
                     continue
                 self._left -= 1
                 out = (mine | theirs) & kept.union(*(s for i, s in enumerate(sets) if not (a | b) >> i & 1))
-                if a in choices or b in choices:
+                if (a | b) not in best and self._is_done((one, other), a | b, operands, kept):
+                    done.add(a | b)
+                if (a | b) in done:
+                    step = 0.0
+                elif a in choices or b in choices:
                     pair = (choices.get(a), mine), (choices.get(b), theirs)
                     step = self._prices.chosen(*pair, out)
                 elif (a | b) & changing:
@@ -178,6 +188,14 @@ class Orders:
                     continue
                 best[a | b] = seconds, (one, other), out
         return best[whole][1]
+
+    def _is_done(self, tree: Tree, mask: int, operands: Sequence[Plan], kept: frozenset[Index]) -> bool:
+        """Whether the product of a subset is made by now."""
+        factors = (key for i, one in enumerate(operands) if mask >> i & 1 for key in one.piece.factors)
+        if not self._products or tuple(sorted(factors)) not in self._products:
+            return False
+        self._left -= PIECE
+        return self._grown(tree, operands, kept)[1].piece.key in self._done
 
     def _greedy(self, sets: Sequence[frozenset[Index]], kept: frozenset[Index]) -> Tree:
         parts: list[tuple[Tree, frozenset[Index]]] = [*enumerate(sets)]

@@ -85,6 +85,17 @@ class Piece:
             case _:
                 return None
 
+    @cached_property
+    def factors(self) -> tuple[bytes, ...]:
+        """The keys of what is multiplied, in one order for all orders of multiplication."""
+        match self.how:
+            case Product(_, first, second):
+                return tuple(sorted((*first.factors, *second.factors)))
+            case Reduced(_, of):
+                return of.factors
+            case _:
+                return (self.key,)
+
     @property
     def operands(self) -> "tuple[Piece, ...]":
         """What it is made of."""

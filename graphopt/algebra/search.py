@@ -73,11 +73,9 @@ class Search:
 
     def __init__(self, pieces: Pieces, prices: Prices, work: int = MOST_WORK) -> None:
         """`work`: prices that may be asked for; then the best that was found is taken."""
-        self.done: dict[bytes, Piece] = {}
-        """Pieces that are made by now, by key."""
         self._pieces = pieces
         self._prices = prices
-        self._orders = Orders(pieces, prices, self.done, work)
+        self._orders = Orders(pieces, prices, work)
         self._products: dict[object, Plan] = {}
         self._left = 0
 
@@ -92,7 +90,7 @@ class Search:
         self._products.clear()
         self._left = MOST_CANDIDATES
         found = self._planned(p, most)
-        self.done.update((piece.key, piece) for piece in found.piece.everything())
+        self._orders.make(found.piece)
         return found
 
     def _planned(self, p: Polynomial, most: float) -> Plan:
