@@ -168,14 +168,14 @@ class Search:
                 return
             self._left -= 1
             after = self._taken_out(summands, members, free, most)
-            if _least(after) < most:
+            if after is not None and _taken(after) < most:
                 yield after
 
     def _taken_out(
         self, summands: Sequence[Summand], members: Mapping[int, int], free: frozenset[Index], most: float
-    ) -> list[Summand]:
+    ) -> list[Summand] | None:
         """The summands with one in the place of several, from which a tensor was taken out. `members`: where
-        it stands in which."""
+        it stands in which. None where what is left is too large to be made in less than `most` seconds."""
         first = next(iter(members))
         common = summands[first].plans[members[first]]
         rest = []
@@ -187,13 +187,22 @@ class Search:
         if not any(summand.plans for summand in rest):
             taken = Summand(sum((one.coefficient for one in rest), Fraction(0)), (common,))
         else:
-            inner = self._evaluated(rest, free | frozenset(common.piece.indices), most)
+            outside = free.union(common.piece.indices)
+            if self._least(rest, outside) >= most:
+                return None
+            inner = self._evaluated(rest, outside, most)
             taken = Summand(Fraction(1), (common, inner))
         left = [summand for number, summand in enumerate(summands) if number not in members]
         return [taken, *left]
 
+    def _least(self, summands: Sequence[Summand], free: frozenset[Index]) -> float:
+        """What making the sum of some summands takes at least, however it is made, in seconds."""
+        indices = free & frozenset[Index]().union(*(summand.indices for summand in summands))
+        fixed = all(plan.piece.fixed for summand in summands for plan in summand.plans)
+        return self._prices.held(indices) if fixed else self._prices.written(indices)
 
-def _least(summands: Iterable[Summand]) -> float:
+
+def _taken(summands: Iterable[Summand]) -> float:
     """What making all that is multiplied takes, in seconds."""
     every = (plan.costs for summand in summands for plan in summand.plans)
     return sum({key: cost for costs in every for key, cost in costs.items()}.values())
