@@ -1,11 +1,11 @@
 """Polynomials up to the names of their leaves: those of equal layers are read and searched once."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
 
-from graphopt.algebra.choices import read_by, reading
+from graphopt.algebra.choices import read_by
 from graphopt.algebra.cutting import is_whole_in_blocks
 from graphopt.algebra.equality import Equal, equalities
 from graphopt.algebra.families import united
@@ -133,7 +133,7 @@ def over(p: Polynomial, leaves: Sequence[Value]) -> Polynomial:
     """A form's polynomial over other leaves."""
     terms = []
     for term in p.terms:
-        factors = (reading(factor, leaves[int(read_by(factor).name)]) for factor in term.factors)
+        factors = [factor.of(leaves[int(read_by(factor).name)]) for factor in term.factors]
         terms.append(Term(term.coefficient, tuple(factors)))
     return Polynomial(p.dims, tuple(terms))
 
@@ -278,7 +278,7 @@ class _Naming:
         if old.name not in self._leaves:
             self._leaves[old.name] = old, Value(str(len(self._leaves)), old.type)
         accesses = tuple(map(self._access, factor.accesses))
-        return reading(replace(factor, accesses=accesses), self._leaves[old.name][1])
+        return factor.at(accesses).of(self._leaves[old.name][1])
 
     def _access(self, access: Access) -> Access:
         # The widest steps first: which index was made first says nothing.
