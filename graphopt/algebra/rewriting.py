@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
+from graphopt.algebra.bounds import least
 from graphopt.algebra.certificate import Certificate, all_of, certificate
 from graphopt.algebra.choices import Choice, read_by
 from graphopt.algebra.emission import Emission, Staged, span_of
@@ -157,17 +158,19 @@ def _searched(
     polynomials: Iterable[Polynomial], fixed: frozenset[str], prices: Prices, work: Work, most: float
 ) -> tuple[Plan, ...] | None:
     """Plans that take at most `most` seconds together; None where none were found."""
-    given = work.most
+    every, given = [*polynomials], work.most
+    bounds = least(every, fixed, prices)
     search = Search(Pieces(Field(_LONGEST), fixed), prices, given)
     plans, costs = list[Plan](), dict[bytes, float]()
-    for p in polynomials:
-        plans.append(search.plan(p, most - sum(costs.values())))
+    for number, p in enumerate(every):
+        left = most - sum(costs.values()) - sum(bounds[number + 1 :])
+        if left < bounds[number]:
+            break
+        plans.append(search.plan(p, left))
         # What was made before costs nothing now.
         costs = {**plans[-1].costs, **costs}
-        if sum(costs.values()) > most:
-            break
     work.take(given - search.left)
-    return tuple(plans) if sum(costs.values()) <= most else None
+    return tuple(plans) if len(plans) == len(every) and sum(costs.values()) <= most else None
 
 
 def rewritten(found: Evaluation, draft: Draft) -> tuple[Rewritten, ...]:
