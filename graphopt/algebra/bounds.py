@@ -1,9 +1,9 @@
 """What evaluating polynomials takes at least, whatever is shared: searching for less is no use.
 
-A plan for x W + x V makes x W if V is zero; one for x W + x W V makes x W V if only the terms with the most
-factors are kept of each sum, and x W if those with the fewest are. So a polynomial takes what such a term does.
-And several take what they do together, but for products of leaves that one before them has as well, which may
-be there:
+A plan for x W + x V makes x W if V is zero; one for x W + x W V makes x W V if only the terms with the
+most factors are kept of each sum, and x W if those with the fewest are. So a polynomial takes what such a
+term does. And several take what they do together, but for products of leaves that one before them has as
+well, which may be there:
 
     x W,  x W V        at least x W, and x W V where x W costs nothing
 """

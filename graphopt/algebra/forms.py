@@ -283,10 +283,14 @@ class _Naming:
     def _access(self, access: Access) -> Access:
         # The widest steps first: which index was made first says nothing.
         steps = access.steps
-        if len(steps) > 1:
-            steps = tuple(sorted(steps, key=lambda pair: (-pair[1], pair[0].size)))
+        if len(steps) == 1:
+            return Access(access.start, ((self._index(steps[0][0]), steps[0][1]),))
+        steps = tuple(sorted(steps, key=lambda pair: (-pair[1], pair[0].size)))
         return Access(access.start, tuple(sorted((self._index(index), step) for index, step in steps)))
 
     def _index(self, index: Index) -> Index:
         # Below zero: no other index is called so.
-        return self._indices.setdefault(index, Index(-1 - len(self._indices), index.size))
+        found = self._indices.get(index)
+        if found is None:
+            found = self._indices[index] = Index(-1 - len(self._indices), index.size)
+        return found

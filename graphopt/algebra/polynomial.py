@@ -48,12 +48,20 @@ class Access(NamedTuple):
     @property
     def lowest(self) -> int:
         """The lowest position that it can be."""
-        return self.start + sum([(index.size - 1) * step for index, step in self.steps if step < 0])
+        start = self.start
+        for index, step in self.steps:
+            if step < 0:
+                start += (index.size - 1) * step
+        return start
 
     @property
     def highest(self) -> int:
         """The highest position that it can be."""
-        return self.start + sum([(index.size - 1) * step for index, step in self.steps if step > 0])
+        start = self.start
+        for index, step in self.steps:
+            if step > 0:
+                start += (index.size - 1) * step
+        return start
 
     def with_(self, known: "Mapping[Index, Access]") -> "Access":
         """The position where indices are given by others."""
@@ -144,6 +152,11 @@ class Polynomial:
         """The indices of its dimensions, in order."""
         return tuple([index for dim in self.dims for index in dim])
 
+    @property
+    def indices(self) -> frozenset[Index]:
+        """All its indices."""
+        return frozenset(self.free).union(*[term.indices for term in self.terms])
+
     def bound(self, term: Term) -> frozenset[Index]:
         """The indices that a term is summed over."""
         return term.indices - set(self.free)
@@ -223,7 +236,8 @@ def times(a: Polynomial, b: Polynomial) -> Polynomial:
 
 def aligned(a: Polynomial, b: Polynomial) -> tuple[Polynomial, Polynomial]:
     """The two with the very same dimensions, and no other index in common; those of size 1 are broadcast."""
-    a, b = a.apart(), b.apart()
+    if not a.indices.isdisjoint(b.indices):
+        a, b = a.apart(), b.apart()
     rank = max(len(a.dims), len(b.dims))
     pairs = zip(*(((),) * (rank - len(p.dims)) + p.dims for p in (a, b)), strict=True)
     dims: list[tuple[Index, ...]] = []

@@ -36,9 +36,9 @@ def searched(program: Any, *shapes: tuple[int, ...]) -> int:
     found = []
     plan = Search.plan
 
-    def counted(self: Search, p: Any) -> Any:
+    def counted(self: Search, p: Any, *most: float) -> Any:
         found.append(p)
-        return plan(self, p)
+        return plan(self, p, *most)
 
     with patch.object(Search, "plan", counted):
         outcome(program, *shapes)
