@@ -35,12 +35,13 @@ def least(polynomials: Iterable[Polynomial], fixed: frozenset[str], prices: Pric
 
 def _outermost(p: Polynomial) -> Iterator[Term]:
     """The terms that alone have the most factors, or the fewest, of those of their leaves; with no leaf
-    twice."""
+    twice, of which products could be shared."""
     leaves = [*map(_leaves, p.terms)]
     for term, mine in zip(p.terms, leaves, strict=True):
-        if len(term.factors) == len(mine) > 1 and not any(map(_is_special, term.factors)):
+        count = len(term.factors)
+        if (count == 2 or count == len(mine) > 2) and not any(map(_is_special, term.factors)):
             inside = [len(one.factors) for one, its in zip(p.terms, leaves, strict=True) if its <= mine]
-            if inside.count(len(mine)) == 1 and len(mine) in (min(inside), max(inside)):
+            if inside.count(count) == 1 and count in (min(inside), max(inside)):
                 yield term
 
 

@@ -154,6 +154,7 @@ class Readings:
         self._number_of: dict[int, tuple[Node, int]] = {}  # by the node's id
         # By the number, and by how the operands are read.
         self._forms_of: dict[object, _Forms] = {}
+        self._is_read: dict[int, bool] = {}  # by the number
         # By the ids of the node and of what its operands are read as, which it holds.
         self._read: dict[object, tuple[object, tuple[Reading, ...] | None]] = {}
 
@@ -177,6 +178,13 @@ class Readings:
         naming = _Naming()
         named = naming.polynomial(p)
         return Reading(self._forms.setdefault(named, Form(named)), naming.met)
+
+    def is_readable(self, node: Node) -> bool:
+        """Whether a node's results are polynomials of its operands as they are."""
+        number = self._number(node)
+        if number not in self._is_read:
+            self._is_read[number] = self.of(node, tuple(map(self.leaf, node.operands))) is not None
+        return self._is_read[number]
 
     def of(self, node: Node, given: Sequence[Reading | None]) -> tuple[Reading, ...] | None:
         """What a node's results are, where its operands are as `given`, in order; None where they are no
