@@ -2,9 +2,9 @@
 
     python -m bench.search_time [--layers N ...] [--only NAME ...] [--json PATH] [--markdown PATH]
 
-Process CPU time, one thread; each model is exported twice and optimised twice, and the second times count. The
-pass runs as one of the default ones, in all rounds of the pipeline, on the graph without gradients and on the
-one with. Random weights; the aim is less than a fifth.
+Process CPU time, one thread; each model is exported twice and optimised twice, and the second times count.
+The pass runs as one of the default ones, in all rounds of the pipeline, on the graph without gradients and on
+the one with. Random weights; the aim is less than a fifth.
 """
 
 import argparse
@@ -90,7 +90,8 @@ MODELS: dict[str, Callable[[int], Case]] = {
     "T5's encoder": _t5,
     "DeBERTa v2": _text(
         tf.DebertaV2Model, tf.DebertaV2Config, relative_attention=True, position_buckets=256,
-        share_att_key=True, norm_rel_ebd="layer_norm", pos_att_type=["p2c", "c2p"], position_biased_input=False,
+        share_att_key=True, norm_rel_ebd="layer_norm", pos_att_type=["p2c", "c2p"],
+        position_biased_input=False,
     ),
     "ViT": _vit,
     "Whisper": _whisper,
@@ -177,12 +178,13 @@ def table(found: dict[str, Any]) -> str:
     lines = [
         "# What searching takes of an export",
         "",
-        "The pass `sum-product` on the graphs without and with gradients ÷ torch.export, both warm; `all`: all "
-        f"default passes. Process CPU time, {found['threads']} thread, random weights, torch {found['torch']}, transformers "
-        f"{found['transformers']}, commit {found['commit']}, {found['date']}; `python -m bench.search_time`. "
-        f"{below} of {len(rows)} are below {AIM:.2f}.",
+        "The pass `sum-product` on the graphs without and with gradients ÷ torch.export, both warm; `all`: "
+        f"all default passes. Process CPU time, {found['threads']} thread, random weights, "
+        f"torch {found['torch']}, transformers {found['transformers']}, commit {found['commit']}, "
+        f"{found['date']}; `python -m bench.search_time`. {below} of {len(rows)} are below {AIM:.2f}.",
         "",
-        "| model | layers | nodes | export, ms | sum-product, ms | with gradients, ms | ÷ export | all ÷ export |",
+        "| model | layers | nodes | export, ms | sum-product, ms "
+        "| with gradients, ms | ÷ export | all ÷ export |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
