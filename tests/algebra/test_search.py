@@ -62,7 +62,8 @@ def test_equal_layers_are_searched_once() -> None:
 def test_what_is_as_cheap_as_it_gets_does_not_speak_for_what_is_the_same_in_another_order() -> None:
     def program(x: Tensor, *weights: Tensor) -> Tensor:
         a, b, c, d = weights
-        return torch.mv(torch.mm(c, d), torch.tanh(torch.mv(a, torch.mv(b, x))))
+        x = torch.tanh(torch.mv(a, torch.mv(b, x)))
+        return torch.mv(torch.mm(c, d), x)
 
     shapes = [(4 * N,), *[(4 * N, 4 * N)] * 4]
     assert "aten.mm.default" in {node.op for node in captured(program, *shapes).nodes}
