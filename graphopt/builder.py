@@ -10,6 +10,7 @@ from graphopt.errors import InvalidGraph
 from graphopt.ir.graph import Arg, Node, Value
 from graphopt.ir.graph import Sequence as Operands
 from graphopt.ir.literal import Lit, Scalar
+from graphopt.ir.regions import likeness
 from graphopt.ir.resolve import called
 from graphopt.ir.types import TensorType, Type
 
@@ -41,8 +42,16 @@ class Builder:
         return node.results[0]
 
     def _type(self, op: str, args: Sequence[Arg], kwargs: dict[str, Arg]) -> TensorType:
-        where = f"{op} in the place of {self._like.name}"
         node = Node("", op, tuple(args), tuple(kwargs.items()), ())
+        known, place = self._draft.costs.known, (Builder, likeness(node))
+        if place not in known:
+            known[place] = self._shown(node, kwargs)
+        kind: TensorType = known[place]
+        return kind
+
+    def _shown(self, node: Node, kwargs: dict[str, Arg]) -> TensorType:
+        """What a node's result is, as running it shows."""
+        where = f"{node.op} in the place of {self._like.name}"
         devices = [value.type.device for value in node.operands if isinstance(value.type, TensorType)]
         try:
             with torch.no_grad():

@@ -8,12 +8,13 @@ raises for an index out of range as the one did that was written.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
 from graphopt.algebra.polynomial import (
     MAX_FACTORS,
+    Access,
     Factor,
     Index,
     NoPolynomial,
@@ -37,20 +38,19 @@ class Choice(Factor):
     index: Value
     wraps: bool
 
-    def of(self, index: Value) -> "Choice":
+    def at(self, accesses: tuple[Access, ...]) -> "Choice":
+        """The element at other positions."""
+        return Choice(self.leaf, accesses, self.index, self.wraps)
+
+    def of(self, value: Value) -> "Choice":
         """The same of another index of that type."""
-        name = _called(index, shape_of(self.leaf)[-1], self.wraps)
-        return replace(self, leaf=Value(name, self.leaf.type), index=index)
+        name = _called(value, shape_of(self.leaf)[-1], self.wraps)
+        return Choice(Value(name, self.leaf.type), self.accesses, value, self.wraps)
 
 
 def read_by(factor: Factor) -> Value:
     """The value of the graph that a factor depends on."""
     return factor.index if isinstance(factor, Choice) else factor.leaf
-
-
-def reading(factor: Factor, value: Value) -> Factor:
-    """The same of another value."""
-    return factor.of(value) if isinstance(factor, Choice) else replace(factor, leaf=value)
 
 
 def _called(index: Value, size: int, wraps: bool) -> str:
@@ -101,7 +101,7 @@ def given(term: Term, choices: Sequence[tuple[Sequence[Index], Choice]]) -> Term
             if factor.indices & {*dim}:
                 own = {index: new_index(index.size) for index in dim}
                 position = mixed(own[index] for index in dim)
-                factors.append(replace(choice, accesses=(*choice.accesses[:-1], position)))
+                factors.append(choice.at((*choice.accesses[:-1], position)))
                 factor = factor.with_({index: along(one) for index, one in own.items()})
         factors.append(factor)
     if len(factors) > MAX_FACTORS:

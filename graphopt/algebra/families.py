@@ -6,7 +6,6 @@ So a Python loop over vectors becomes a product of matrices again.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 from graphopt.algebra.polynomial import Access, Index, Polynomial, Term, new_index
 
@@ -41,11 +40,9 @@ def _united(family: Sequence[Term]) -> Iterator[Term]:
 
     def moved(access: Access) -> Access:
         step = next(left)
-        return replace(access, steps=tuple(sorted((*access.steps, (index, step))))) if step else access
+        return Access(access.start, tuple(sorted((*access.steps, (index, step))))) if step else access
 
-    factors = tuple(
-        replace(factor, accesses=tuple(map(moved, factor.accesses))) for factor in ordered[0].factors
-    )
+    factors = tuple(factor.at(tuple(map(moved, factor.accesses))) for factor in ordered[0].factors)
     yield Term(ordered[0].coefficient, factors)
 
 

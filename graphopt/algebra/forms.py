@@ -1,11 +1,11 @@
 """Polynomials up to the names of their leaves: those of equal layers are read and searched once."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
 
-from graphopt.algebra.choices import read_by, reading
+from graphopt.algebra.choices import read_by
 from graphopt.algebra.cutting import is_whole_in_blocks
 from graphopt.algebra.equality import Equal, equalities
 from graphopt.algebra.families import united
@@ -133,7 +133,7 @@ def over(p: Polynomial, leaves: Sequence[Value]) -> Polynomial:
     """A form's polynomial over other leaves."""
     terms = []
     for term in p.terms:
-        factors = (reading(factor, leaves[int(read_by(factor).name)]) for factor in term.factors)
+        factors = [factor.of(leaves[int(read_by(factor).name)]) for factor in term.factors]
         terms.append(Term(term.coefficient, tuple(factors)))
     return Polynomial(p.dims, tuple(terms))
 
@@ -154,6 +154,7 @@ class Readings:
         self._number_of: dict[int, tuple[Node, int]] = {}  # by the node's id
         # By the number, and by how the operands are read.
         self._forms_of: dict[object, _Forms] = {}
+        self._is_read: dict[int, bool] = {}  # by the number
         # By the ids of the node and of what its operands are read as, which it holds.
         self._read: dict[object, tuple[object, tuple[Reading, ...] | None]] = {}
 
@@ -177,6 +178,13 @@ class Readings:
         naming = _Naming()
         named = naming.polynomial(p)
         return Reading(self._forms.setdefault(named, Form(named)), naming.met)
+
+    def is_readable(self, node: Node) -> bool:
+        """Whether a node's results are polynomials of its operands as they are."""
+        number = self._number(node)
+        if number not in self._is_read:
+            self._is_read[number] = self.of(node, tuple(map(self.leaf, node.operands))) is not None
+        return self._is_read[number]
 
     def of(self, node: Node, given: Sequence[Reading | None]) -> tuple[Reading, ...] | None:
         """What a node's results are, where its operands are as `given`, in order; None where they are no
@@ -278,15 +286,19 @@ class _Naming:
         if old.name not in self._leaves:
             self._leaves[old.name] = old, Value(str(len(self._leaves)), old.type)
         accesses = tuple(map(self._access, factor.accesses))
-        return reading(replace(factor, accesses=accesses), self._leaves[old.name][1])
+        return factor.at(accesses).of(self._leaves[old.name][1])
 
     def _access(self, access: Access) -> Access:
         # The widest steps first: which index was made first says nothing.
         steps = access.steps
-        if len(steps) > 1:
-            steps = tuple(sorted(steps, key=lambda pair: (-pair[1], pair[0].size)))
+        if len(steps) == 1:
+            return Access(access.start, ((self._index(steps[0][0]), steps[0][1]),))
+        steps = tuple(sorted(steps, key=lambda pair: (-pair[1], pair[0].size)))
         return Access(access.start, tuple(sorted((self._index(index), step) for index, step in steps)))
 
     def _index(self, index: Index) -> Index:
         # Below zero: no other index is called so.
-        return self._indices.setdefault(index, Index(-1 - len(self._indices), index.size))
+        found = self._indices.get(index)
+        if found is None:
+            found = self._indices[index] = Index(-1 - len(self._indices), index.size)
+        return found

@@ -123,9 +123,9 @@ def _evaluated(
     if most <= 0:
         return None
     free = AS_WRITTEN if block.sites else laid_freely(region, draft)
-    found = evaluation(region, draft, fixed, work, free)
-    if max(found.seconds, draft.costs.known.get(found.place, 0.0)) > most:
-        return None  # or as one of this form, seen before
+    found = evaluation(region, draft, fixed, work, most, free)
+    if found is None or draft.costs.known.get(found.place, 0.0) > most:
+        return None  # or none as one of this form, seen before
     last = whole.standing(region.needed[-1])
     try:
         made = rewritten(found, draft)

@@ -4,7 +4,6 @@
 """
 
 from collections.abc import Set
-from dataclasses import replace
 from itertools import permutations
 
 from graphopt.algebra.polynomial import Access, Index, Polynomial, Term, new_index
@@ -23,9 +22,7 @@ def term_joined(term: Term, free: Set[Index]) -> Term:
         if all(_moves(access, outer, inner) for factor in term.factors for access in factor.accesses):
             index = new_index(outer.size * inner.size)
             factors = (
-                replace(
-                    factor, accesses=tuple(_along(access, outer, inner, index) for access in factor.accesses)
-                )
+                factor.at(tuple(_along(access, outer, inner, index) for access in factor.accesses))
                 for factor in term.factors
             )
             return term_joined(Term(term.coefficient, tuple(factors)), free)

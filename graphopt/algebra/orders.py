@@ -1,14 +1,14 @@
 """In which order to multiply: the cheapest evaluation of one product of many tensors."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
-from typing import TypeAlias
 
 from graphopt.algebra.pieces import Piece, Pieces, Read
 from graphopt.algebra.polynomial import Index
 from graphopt.algebra.pricing import Prices
+from graphopt.algebra.trees import Partial, Tree, batch_of, cheapest, pairs
 from graphopt.algebra.windows import is_windowed
 
 MOST_TRIES = 20_000
@@ -18,9 +18,6 @@ MOST_SHARED = 1_500
 MOST_WORK, PIECE = 20_000, 10
 """Prices that are asked for in all, and how many of them a piece that is made counts for; beyond, what was
 found is taken, and the cheapest next product."""
-
-Tree: TypeAlias = "int | tuple[Tree, Tree]"
-"""An order: the number of an operand, or two that are multiplied."""
 
 
 @dataclass(frozen=True)
@@ -43,15 +40,20 @@ class Plan:
 
 
 class Orders:
-    """Finds plans; pieces whose keys are in `done` cost nothing."""
+    """Finds plans; pieces that are made by now cost nothing."""
 
-    def __init__(
-        self, pieces: Pieces, prices: Prices, done: Mapping[bytes, object], work: int = MOST_WORK
-    ) -> None:
+    def __init__(self, pieces: Pieces, prices: Prices, work: int = MOST_WORK) -> None:
         self._pieces = pieces
         self._prices = prices
-        self._done = done
         self._left = work
+        self._done: set[bytes] = set()  # the keys of what is made
+        self._products: set[tuple[bytes, ...]] = set()  # and its factors
+
+    def make(self, piece: Piece) -> None:
+        """From now on, a piece is there, and all that it takes."""
+        for one in piece.everything():
+            self._done.add(one.key)
+            self._products.add(one.factors)
 
     @property
     def is_spent(self) -> bool:
@@ -121,8 +123,8 @@ class Orders:
         if len(operands) == 1:
             return operands[0]
         plan = self._grown(self._tree(operands, kept), operands, kept)[1]
-        if len(operands) > 2 and (self._done or len({one.piece.key for one in operands}) < len(operands)):
-            shared = self._sharing(operands, kept)
+        if len(operands) > 2 and len({one.piece.key for one in operands}) < len(operands):
+            shared = self._sharing(operands, kept, plan.seconds)
             if shared is not None and shared.seconds < plan.seconds:
                 return shared
         return plan
@@ -142,42 +144,36 @@ class Orders:
     def _tree(self, operands: Sequence[Plan], kept: frozenset[Index]) -> Tree:
         """The cheapest order by sizes alone: of all subsets that hang together, or of the next product."""
         sets = [frozenset(plan.piece.indices) for plan in operands]
-        apart = _batch(sets)
         changing = sum(1 << i for i, plan in enumerate(operands) if not plan.piece.fixed)
-        whole = (1 << len(sets)) - 1
         choices = {
             1 << i: found for i, plan in enumerate(operands) if (found := plan.piece.choice) is not None
         }
-        best: dict[int, tuple[float, Tree, frozenset[Index]]] = {
-            1 << i: (0.0, i, indices) for i, indices in enumerate(sets)
-        }
-        by_size: list[list[int]] = [[], [*best]]
-        tries = 0
-        for size in range(2, len(sets) + 1):
-            by_size.append([])
-            for a, b in _pairs(by_size, size):
-                tries += 1
-                if tries > MOST_TRIES or self.is_spent:
-                    return self._greedy(sets, kept)
-                (left, one, mine), (right, other, theirs) = best[a], best[b]
-                if mine & theirs <= apart:
-                    continue
-                self._left -= 1
-                out = (mine | theirs) & kept.union(*(s for i, s in enumerate(sets) if not (a | b) >> i & 1))
-                if a in choices or b in choices:
-                    pair = (choices.get(a), mine), (choices.get(b), theirs)
-                    step = self._prices.chosen(*pair, out)
-                elif (a | b) & changing:
-                    step = self._prices.product(mine, theirs, out)
-                else:
-                    step = self._prices.held(out)
-                seconds = left + right + step
-                if (a | b) not in best:
-                    by_size[size].append(a | b)
-                elif seconds >= best[a | b][0]:
-                    continue
-                best[a | b] = seconds, (one, other), out
-        return best[whole][1]
+        done: dict[int, bool] = {}
+
+        def step(a: Partial, b: Partial, out: frozenset[Index]) -> float:
+            self._left -= 1
+            mask = a.mask | b.mask
+            if mask not in done:
+                done[mask] = self._is_done((a.tree, b.tree), mask, operands, kept)
+            if done[mask]:
+                return 0.0
+            if a.mask in choices or b.mask in choices:
+                one, other = (choices.get(a.mask), a.indices), (choices.get(b.mask), b.indices)
+                return self._prices.chosen(one, other, out)
+            return (
+                self._prices.product(a.indices, b.indices, out) if mask & changing else self._prices.held(out)
+            )
+
+        cheap = None if self.is_spent else cheapest(sets, kept, step, MOST_TRIES)
+        return self._greedy(sets, kept) if cheap is None else cheap.tree
+
+    def _is_done(self, tree: Tree, mask: int, operands: Sequence[Plan], kept: frozenset[Index]) -> bool:
+        """Whether the product of a subset is made by now."""
+        factors = (key for i, one in enumerate(operands) if mask >> i & 1 for key in one.piece.factors)
+        if not self._products or tuple(sorted(factors)) not in self._products:
+            return False
+        self._left -= PIECE
+        return self._grown(tree, operands, kept)[1].piece.key in self._done
 
     def _greedy(self, sets: Sequence[frozenset[Index]], kept: frozenset[Index]) -> Tree:
         parts: list[tuple[Tree, frozenset[Index]]] = [*enumerate(sets)]
@@ -203,22 +199,23 @@ class Orders:
         out = self._needed(operands, a | b, kept)
         return a | b, self._joined(left, right, out, Fraction(1))
 
-    def _sharing(self, operands: Sequence[Plan], kept: frozenset[Index]) -> Plan | None:
-        """The cheapest plan where what is the same is made once; None where there is too much to look at."""
+    def _sharing(self, operands: Sequence[Plan], kept: frozenset[Index], most: float) -> Plan | None:
+        """The cheapest plan where what is the same is made once; None where none takes less than `most`
+        seconds, or there is too much to look at."""
         best: dict[int, Plan] = {1 << i: plan for i, plan in enumerate(operands)}
-        apart = _batch([frozenset(plan.piece.indices) for plan in operands])
+        apart = batch_of([frozenset(plan.piece.indices) for plan in operands])
         by_size: list[list[int]] = [[], [*best]]
         tries = 0
         for size in range(2, len(operands) + 1):
             by_size.append([])
-            for a, b in _pairs(by_size, size):
+            for a, b in pairs(by_size, size):
                 if apart.issuperset({*best[a].piece.indices} & {*best[b].piece.indices}):
                     continue
                 tries += 1
                 if tries > MOST_SHARED or self.is_spent:
                     return None
                 self._left -= 1
-                self._try(a, b, operands, kept, best, by_size[size])
+                self._try(a, b, operands, kept, best, by_size[size], most)
         return best.get((1 << len(operands)) - 1)
 
     def _try(
@@ -229,13 +226,16 @@ class Orders:
         kept: frozenset[Index],
         best: dict[int, Plan],
         found: list[int],
+        most: float,
     ) -> None:
         left, right = best[a], best[b]
         both = a | b
         known = best.get(both)
+        least = sum(({**left.costs, **right.costs}).values())
+        if least >= most:
+            return
         out = self._needed(operands, both, kept)
         if known is not None:
-            least = sum(({**left.costs, **right.costs}).values())
             step = self._prices.product(left.piece.indices, right.piece.indices, known.piece.indices)
             if known.piece.key in self._done or least + (0.0 if known.piece.fixed else step) >= known.seconds:
                 return
@@ -254,24 +254,3 @@ class Orders:
     def _joined(self, a: Plan, b: Plan, out: frozenset[Index], by: Fraction) -> Plan:
         piece = self._pieces.product(a.piece, b.piece, out, by)
         return a.with_(piece, self.cost(piece), b)
-
-
-def _batch(sets: Sequence[frozenset[Index]]) -> frozenset[Index]:
-    """The indices that all operands have, where these hang together without: in a chain of batches of
-    matrices, neighbours alone are worth multiplying."""
-    common = frozenset[Index].intersection(*sets)
-    rest = [one - common for one in sets]
-    met, left = rest[0], rest[1:]
-    while near := [one for one in left if one & met]:
-        left = [one for one in left if not one & met]
-        met = met.union(*near)
-    return frozenset() if left else common
-
-
-def _pairs(by_size: Sequence[Sequence[int]], size: int) -> Iterator[tuple[int, int]]:
-    """Subsets that have no operand in common, and as many as `size` together."""
-    for small in range(1, size // 2 + 1):
-        for a in by_size[small]:
-            for b in by_size[size - small]:
-                if not a & b and (small * 2 < size or a < b):
-                    yield a, b

@@ -7,7 +7,7 @@ from fractions import Fraction
 from functools import cached_property
 from typing import TypeAlias
 
-from graphopt.algebra.choices import Choice, read_by, reading
+from graphopt.algebra.choices import Choice, read_by
 from graphopt.algebra.fingerprint import Field, Numbers, canonical, contraction, in_field, total
 from graphopt.algebra.polynomial import Access, Dims, Factor, Index, along
 from graphopt.ir.graph import Value
@@ -85,6 +85,17 @@ class Piece:
             case _:
                 return None
 
+    @cached_property
+    def factors(self) -> tuple[bytes, ...]:
+        """The keys of what is multiplied, in one order for all orders of multiplication."""
+        match self.how:
+            case Product(_, first, second):
+                return tuple(sorted((*first.factors, *second.factors)))
+            case Reduced(_, of):
+                return of.factors
+            case _:
+                return (self.key,)
+
     @property
     def operands(self) -> "tuple[Piece, ...]":
         """What it is made of."""
@@ -156,7 +167,7 @@ def over_leaves(piece: Piece, leaves: Mapping[str, Value]) -> Piece:
     def how(given: How) -> How:
         match given:
             case Read(factor):
-                return Read(reading(factor, leaves[read_by(factor).name]))
+                return Read(factor.of(leaves[read_by(factor).name]))
             case Product(coefficient, first, second):
                 return Product(coefficient, of(first), of(second))
             case Reduced(coefficient, one):

@@ -8,7 +8,7 @@ of others has several indices, the last of which moves fastest; one of size 1 ha
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import count
 from typing import NamedTuple, TypeAlias
@@ -39,8 +39,7 @@ def new_index(size: int) -> Index:
     return Index(next(_numbers), size)
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
+class Access(NamedTuple):
     """A position along one dimension of a leaf: start + Σ step · index. No two entries share an index."""
 
     start: int = 0
@@ -49,17 +48,28 @@ class Access:
     @property
     def lowest(self) -> int:
         """The lowest position that it can be."""
-        return self.start + sum([(index.size - 1) * step for index, step in self.steps if step < 0])
+        start = self.start
+        for index, step in self.steps:
+            if step < 0:
+                start += (index.size - 1) * step
+        return start
 
     @property
     def highest(self) -> int:
         """The highest position that it can be."""
-        return self.start + sum([(index.size - 1) * step for index, step in self.steps if step > 0])
+        start = self.start
+        for index, step in self.steps:
+            if step > 0:
+                start += (index.size - 1) * step
+        return start
 
     def with_(self, known: "Mapping[Index, Access]") -> "Access":
         """The position where indices are given by others."""
-        if not any(index in known for index, _ in self.steps):
+        if not any([index in known for index, _ in self.steps]):
             return self
+        if len(self.steps) == 1 and self.steps[0][1] == 1:
+            inner = known[self.steps[0][0]]
+            return Access(self.start + inner.start, inner.steps) if self.start else inner
         start, steps = self.start, dict[Index, int]()
         for index, step in self.steps:
             inner = known.get(index) or Access(0, ((index, 1),))
@@ -85,7 +95,7 @@ class Factor:
     @property
     def indices(self) -> frozenset[Index]:
         """The indices that it depends on."""
-        return frozenset(index for access in self.accesses for index, _ in access.steps)
+        return frozenset([index for access in self.accesses for index, _ in access.steps])
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -95,11 +105,18 @@ class Factor:
 
     def with_(self, known: Mapping[Index, Access]) -> "Factor":
         """The element where indices are given by others."""
-        return replace(self, accesses=tuple(access.with_(known) for access in self.accesses))
+        return self.at(tuple([access.with_(known) for access in self.accesses]))
+
+    def at(self, accesses: tuple[Access, ...]) -> "Factor":
+        """The element at other positions."""
+        return type(self)(self.leaf, accesses)
+
+    def of(self, value: Value) -> "Factor":
+        """The same of another value."""
+        return type(self)(value, self.accesses)
 
 
-@dataclass(frozen=True, slots=True)
-class Term:
+class Term(NamedTuple):
     """coefficient · Π factors, summed over all indices that are in no dimension of the whole."""
 
     coefficient: Fraction
@@ -108,11 +125,11 @@ class Term:
     @property
     def indices(self) -> frozenset[Index]:
         """The indices that it depends on."""
-        return frozenset[Index]().union(*(factor.indices for factor in self.factors))
+        return frozenset[Index]().union(*[factor.indices for factor in self.factors])
 
     def with_(self, known: Mapping[Index, Access]) -> "Term":
         """The term where indices are given by others."""
-        return Term(self.coefficient, tuple(factor.with_(known) for factor in self.factors))
+        return Term(self.coefficient, tuple([factor.with_(known) for factor in self.factors]))
 
 
 Dims: TypeAlias = tuple[tuple[Index, ...], ...]
@@ -133,7 +150,12 @@ class Polynomial:
     @property
     def free(self) -> tuple[Index, ...]:
         """The indices of its dimensions, in order."""
-        return tuple(index for dim in self.dims for index in dim)
+        return tuple([index for dim in self.dims for index in dim])
+
+    @property
+    def indices(self) -> frozenset[Index]:
+        """All its indices."""
+        return frozenset(self.free).union(*[term.indices for term in self.terms])
 
     def bound(self, term: Term) -> frozenset[Index]:
         """The indices that a term is summed over."""
@@ -146,7 +168,9 @@ class Polynomial:
 
     def with_(self, known: Mapping[Index, Access], dims: Dims) -> "Polynomial":
         """The same where indices of its dimensions are given by those of others."""
-        return Polynomial(dims, tuple(term.with_(known) for term in self.terms))
+        if not known:
+            return Polynomial(dims, self.terms)
+        return Polynomial(dims, tuple([term.with_(known) for term in self.terms]))
 
     def apart(self) -> "Polynomial":
         """The same, with no index that another polynomial has."""
@@ -212,7 +236,8 @@ def times(a: Polynomial, b: Polynomial) -> Polynomial:
 
 def aligned(a: Polynomial, b: Polynomial) -> tuple[Polynomial, Polynomial]:
     """The two with the very same dimensions, and no other index in common; those of size 1 are broadcast."""
-    a, b = a.apart(), b.apart()
+    if not a.indices.isdisjoint(b.indices):
+        a, b = a.apart(), b.apart()
     rank = max(len(a.dims), len(b.dims))
     pairs = zip(*(((),) * (rank - len(p.dims)) + p.dims for p in (a, b)), strict=True)
     dims: list[tuple[Index, ...]] = []

@@ -75,6 +75,10 @@ class Prices:
             seconds += self._at("reduce", _size({*others} & needed), _size({*others} - needed))
         return seconds + (0.0 if made <= kept else self._at("reduce", _size(kept), _size(made - kept)))
 
+    def written(self, out: Iterable[Index]) -> float:
+        """To write a tensor over some indices, which making it takes at least."""
+        return self._at("pointwise", _size(out) * self._itemsize)
+
     def held(self, out: Iterable[Index]) -> float:
         """To hold a tensor over some indices that calls do not change."""
         return price(_size(out) * self._itemsize, 1)

@@ -233,7 +233,7 @@ class Regions:
         if is_norm(node):
             return True
         kinds = map(tensor_of, node.results)
-        return None not in kinds and self._read(node, self._as_it_is) is not None
+        return None not in kinds and self._readings.is_readable(node)
 
     def _stays(self, value: Value) -> bool:
         """Whether a value is there whatever becomes of the regions."""

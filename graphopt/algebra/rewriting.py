@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
+from graphopt.algebra.bounds import least
 from graphopt.algebra.certificate import Certificate, all_of, certificate
 from graphopt.algebra.choices import Choice, read_by
 from graphopt.algebra.emission import Emission, Staged, span_of
@@ -102,42 +103,50 @@ def _laid_out(region: Region, free: Loose) -> Iterator[TensorType]:
 
 
 def evaluation(
-    region: Region, draft: Draft, fixed: Callable[[Value], bool], work: Work, free: Loose = AS_WRITTEN
-) -> Evaluation:
-    """The cheapest way that was found to evaluate a region, some roots of which may lie otherwise; regions of
-    one form are searched once, but those with polynomials of their own."""
+    region: Region,
+    draft: Draft,
+    fixed: Callable[[Value], bool],
+    work: Work,
+    most: float = math.inf,
+    free: Loose = AS_WRITTEN,
+) -> Evaluation | None:
+    """The cheapest way that was found to evaluate a region, some roots of which may lie otherwise, in at most
+    `most` seconds; None where none was found. Regions of one form are searched once, but those with
+    polynomials of their own."""
     kinds = [type_of(root.results[0]) for root in region.needed]
     itemsize, longest = kinds[0].dtype.itemsize, longest_sum(region)
     place: object = free.roots, tuple(node.name for node in region.nodes), draft.gradients
     prices, known = prices_of(draft.costs, itemsize, longest), draft.costs.known
+    layout = sum(prices.relaid(math.prod(map(int, kind.shape))) for kind in _laid_out(region, free))
+    most -= layout
     if region.polynomials:
         inner = {stage.value.name for stage in region.stages}
         staged = [p for stage in region.stages for p in stage.polynomials]
         polynomials = (*staged, *region.polynomials)
         leaves = {value.name: value for p in polynomials for value in map(read_by, factors_of(p))}
         outer = {name: value for name, value in leaves.items() if name not in inner}
-        every = _searched(polynomials, _names(outer, draft, fixed), prices, work)
+        every = _searched(polynomials, _names(outer, draft, fixed), prices, work, most)
     else:
         together = Together.of(region.readings)
         leaves = {str(number): value for number, value in enumerate(together.leaves)}
         names = _names(leaves, draft, fixed)
         form = evaluation, itemsize, longest, names, together.key
-        if form not in known:
+        # Where there was none for so much time, there is none for less.
+        if known.get(form) is None and most > known.get((form, "most"), -math.inf):
             united = together.polynomials(lambda one: one.united)
-            known[form] = _searched(united, names, prices, work)
+            known[form] = _searched(united, names, prices, work, most)
+            known[form, "most"] = most
         every = known[form]
         numbers = {value.name: number for number, value in leaves.items()}
         # What is added last is added last again: where it stands in the root counts.
         roots = ((root.op, *(numbers.get(value.name) for value in root.operands)) for root in region.needed)
         place = place if free.roots else (form, tuple(kinds), tuple(roots))
+    if every is None:
+        return None
     left = iter(every)
     stages = tuple(tuple(itertools.islice(left, len(stage.polynomials))) for stage in region.stages)
-    costs: dict[bytes, float] = {}
-    for plan in every:
-        for key, seconds in plan.costs.items():
-            costs.setdefault(key, seconds)
-    layout = sum(prices.relaid(math.prod(map(int, kind.shape))) for kind in _laid_out(region, free))
-    return Evaluation(region, free, leaves, stages, tuple(left), sum(costs.values()) + layout, place)
+    seconds = layout + sum({k: s for plan in reversed(every) for k, s in plan.costs.items()}.values())
+    return Evaluation(region, free, leaves, stages, tuple(left), seconds, place)
 
 
 def _names(leaves: Mapping[str, Value], draft: Draft, fixed: Callable[[Value], bool]) -> frozenset[str]:
@@ -146,13 +155,22 @@ def _names(leaves: Mapping[str, Value], draft: Draft, fixed: Callable[[Value], b
 
 
 def _searched(
-    polynomials: Iterable[Polynomial], fixed: frozenset[str], prices: Prices, work: Work
-) -> tuple[Plan, ...]:
-    most = work.most
-    search = Search(Pieces(Field(_LONGEST), fixed), prices, most)
-    plans = tuple(map(search.plan, polynomials))
-    work.take(most - search.left)
-    return plans
+    polynomials: Iterable[Polynomial], fixed: frozenset[str], prices: Prices, work: Work, most: float
+) -> tuple[Plan, ...] | None:
+    """Plans that take at most `most` seconds together; None where none were found."""
+    every, given = [*polynomials], work.most
+    bounds = least(every, fixed, prices)
+    search = Search(Pieces(Field(_LONGEST), fixed), prices, given)
+    plans, costs = list[Plan](), dict[bytes, float]()
+    for number, p in enumerate(every):
+        left = most - sum(costs.values()) - sum(bounds[number + 1 :])
+        if left < bounds[number]:
+            break
+        plans.append(search.plan(p, left))
+        # What was made before costs nothing now.
+        costs = {**plans[-1].costs, **costs}
+    work.take(given - search.left)
+    return tuple(plans) if len(plans) == len(every) and sum(costs.values()) <= most else None
 
 
 def rewritten(found: Evaluation, draft: Draft) -> tuple[Rewritten, ...]:

@@ -1,6 +1,7 @@
 """The cheapest evaluation of a polynomial that was found: each term on its own, or with what terms have in
 common taken out, and out of what is left again."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -72,11 +73,9 @@ class Search:
 
     def __init__(self, pieces: Pieces, prices: Prices, work: int = MOST_WORK) -> None:
         """`work`: prices that may be asked for; then the best that was found is taken."""
-        self.done: dict[bytes, Piece] = {}
-        """Pieces that are made by now, by key."""
         self._pieces = pieces
         self._prices = prices
-        self._orders = Orders(pieces, prices, self.done, work)
+        self._orders = Orders(pieces, prices, work)
         self._products: dict[object, Plan] = {}
         self._left = 0
 
@@ -85,21 +84,22 @@ class Search:
         """The work that may still be done."""
         return self._orders.left
 
-    def plan(self, p: Polynomial) -> Plan:
-        """The best plan found; what it makes is `done` from now on."""
+    def plan(self, p: Polynomial, most: float = math.inf) -> Plan:
+        """The best plan found, of those that take less than `most` seconds; or another one. What it makes is
+        `done` from now on."""
         self._products.clear()
         self._left = MOST_CANDIDATES
-        found = self._planned(p)
-        self.done.update((piece.key, piece) for piece in found.piece.everything())
+        found = self._planned(p, most)
+        self._orders.make(found.piece)
         return found
 
-    def _planned(self, p: Polynomial) -> Plan:
+    def _planned(self, p: Polynomial, most: float) -> Plan:
         """A plan for a polynomial, or for each of its blocks, which are joined then."""
         cut = cut_of(p)
         if cut is None:
-            return self._evaluated([self._summand(term, p) for term in p.terms], frozenset(p.free))
+            return self._evaluated([self._summand(term, p) for term in p.terms], frozenset(p.free), most)
         blocks = [*cut.blocks(p)]
-        plans = [*map(self._planned, blocks)]
+        plans = [self._planned(block, most) for block in blocks]
         dims = (block.dims for block in blocks)
         pieces = [plan.piece for plan in plans]
         whole = self._pieces.joined(cut.index, p.free, [*zip(pieces, dims, strict=True)])
@@ -114,14 +114,15 @@ class Search:
         plans = (self._orders.start(self._pieces.read(factor)) for factor in own.factors)
         return Summand(term.coefficient, tuple(plans))
 
-    def _evaluated(self, summands: Sequence[Summand], free: frozenset[Index]) -> Plan:
-        """A plan for the sum of some summands, along `free` indices or some of them."""
+    def _evaluated(self, summands: Sequence[Summand], free: frozenset[Index], most: float) -> Plan:
+        """A plan for the sum of some summands, along `free` indices or some of them. What is taken out of
+        takes its time whatever else is, so only what takes less than the best of all, and than `most`."""
         best = self._apart(summands, free)
         states: list[list[Summand]] = [[*summands]]
         while states and self._left > 0:
             found = []
             for state in states:
-                for after in self._gathered(state, free):
+                for after in self._gathered(state, free, min(most, best.seconds)):
                     found.append((self._apart(after, free), after))
             found.sort(key=lambda one: one[0].seconds)
             # One thing taken out may gain nothing before another is.
@@ -151,8 +152,11 @@ class Search:
             self._products[place] = self._orders.product(plans, kept, Fraction(1))
         return self._products[place]
 
-    def _gathered(self, summands: Sequence[Summand], free: frozenset[Index]) -> Iterator[list[Summand]]:
-        """The summands with a tensor taken out of several: a · b + a · c = a · (b + c)."""
+    def _gathered(
+        self, summands: Sequence[Summand], free: frozenset[Index], most: float
+    ) -> Iterator[list[Summand]]:
+        """The summands with a tensor taken out of several: a · b + a · c = a · (b + c); where making b + c
+        takes less than `most` seconds."""
         groups: dict[object, dict[int, int]] = {}
         for number, summand in enumerate(summands):
             for place, plan in enumerate(summand.plans):
@@ -163,13 +167,15 @@ class Search:
             if self._left <= 0 or self._orders.is_spent:
                 return
             self._left -= 1
-            yield self._taken_out(summands, members, free)
+            after = self._taken_out(summands, members, free, most)
+            if after is not None and _taken(after) < most:
+                yield after
 
     def _taken_out(
-        self, summands: Sequence[Summand], members: Mapping[int, int], free: frozenset[Index]
-    ) -> list[Summand]:
+        self, summands: Sequence[Summand], members: Mapping[int, int], free: frozenset[Index], most: float
+    ) -> list[Summand] | None:
         """The summands with one in the place of several, from which a tensor was taken out. `members`: where
-        it stands in which."""
+        it stands in which. None where what is left is too large to be made in less than `most` seconds."""
         first = next(iter(members))
         common = summands[first].plans[members[first]]
         rest = []
@@ -181,10 +187,25 @@ class Search:
         if not any(summand.plans for summand in rest):
             taken = Summand(sum((one.coefficient for one in rest), Fraction(0)), (common,))
         else:
-            inner = self._evaluated(rest, free | frozenset(common.piece.indices))
+            outside = free.union(common.piece.indices)
+            if self._least(rest, outside) >= most:
+                return None
+            inner = self._evaluated(rest, outside, most)
             taken = Summand(Fraction(1), (common, inner))
         left = [summand for number, summand in enumerate(summands) if number not in members]
         return [taken, *left]
+
+    def _least(self, summands: Sequence[Summand], free: frozenset[Index]) -> float:
+        """What making the sum of some summands takes at least, however it is made, in seconds."""
+        indices = free & frozenset[Index]().union(*(summand.indices for summand in summands))
+        fixed = all(plan.piece.fixed for summand in summands for plan in summand.plans)
+        return self._prices.held(indices) if fixed else self._prices.written(indices)
+
+
+def _taken(summands: Iterable[Summand]) -> float:
+    """What making all that is multiplied takes, in seconds."""
+    every = (plan.costs for summand in summands for plan in summand.plans)
+    return sum({key: cost for costs in every for key, cost in costs.items()}.values())
 
 
 def _role(piece: Piece, free: Iterable[Index]) -> object:

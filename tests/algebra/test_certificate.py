@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
-from dataclasses import replace
 from fractions import Fraction
 from functools import reduce
 
@@ -243,7 +242,7 @@ def shifted(draw: random.Random, p: Polynomial) -> Polynomial:
     def change(factor: Factor) -> Factor:
         where = draw.randrange(len(factor.accesses))
         access = factor.accesses[where]
-        moved = replace(access, start=access.start + 1)
+        moved = Access(access.start + 1, access.steps)
         return Factor(factor.leaf, (*factor.accesses[:where], moved, *factor.accesses[where + 1 :]))
 
     return on_a_factor(draw, p, change)
