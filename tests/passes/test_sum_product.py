@@ -348,3 +348,14 @@ def test_what_is_drawn_in_between_does_not_matter_to_what_cannot_raise() -> None
         return torch.rand(3), y @ x
 
     assert "sum-product" in {step.pass_name for step in optimized(program, (M, M, V)).report.steps}
+
+
+def test_what_may_raise_before_something_is_drawn_stays_before_it() -> None:
+    rows = torch.tensor([3, 14, 3])
+
+    def program(a: Tensor, b: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        some = (a @ b)[rows]
+        return torch.rand(3), some @ x
+
+    missed = {one.why_not for one in optimized(program, (M, M, V)).report.missed}
+    assert "what is done in between would not be done before it raises" in missed
