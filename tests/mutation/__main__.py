@@ -1,6 +1,6 @@
 """Planted miscompiles: each refusal removed, each condition flipped; some test must catch each.
 
-    python -m tests.mutation [--only PART] [--jobs 2] [--shard 0/4] [--quick]
+    python -m tests.mutation [--only PART ...] [--jobs 2] [--shard 0/4] [--quick]
 
 Every mutant is one change to one file that decides what a pass may do. The tests run without a mutant first:
 they must pass, and say which of them run which line. A mutant is then run with the tests that run a line of
@@ -30,7 +30,7 @@ from tests.mutation.running import LOADED
 def main() -> int:
     """Runs every mutant; 1 where one survives."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--only", default="", help="files whose path has this part")
+    parser.add_argument("--only", nargs="+", default=[""], help="files whose path has one of these parts")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--shard", default="0/1", help="every n-th mutant, from the i-th: i/n")
     parser.add_argument(
@@ -38,7 +38,8 @@ def main() -> int:
     )
     options = parser.parse_args()
     shard, shards = map(int, options.shard.split("/"))
-    chosen = [m for f in FILES if options.only in str(f) for m in mutants(f, f.read_text())][shard::shards]
+    files = [file for file in FILES if any(part in str(file) for part in options.only)]
+    chosen = [mutant for file in files for mutant in mutants(file, file.read_text())][shard::shards]
     for name in LOADED:
         importlib.import_module(name)
     started = time.monotonic()
