@@ -10,6 +10,7 @@ from graphopt.authoring import (
     Draft,
     Instance,
     Instances,
+    Memory,
     Narrowing,
     NotGeneral,
     Readings,
@@ -128,13 +129,12 @@ def _rewritten_at_once(draft: Draft, instance: Instance | None = None) -> list["
         names = frozenset(node.name for node in block.nodes)
         inside = sum(gain for members, gain in gains if members <= names)
         wide.append(better_way(block, whole, fixed, work, inside))
-    given = draft.substitution()
-    there = given if beside is draft else beside.substitution()
+    memory, substitution = draft.analysis(Memory), beside.substitution()
     done, taken = set[str](), list[Better]()
     for better in (*_in_parts(whole, regions.plain(), fixed), *filter(None, wide), *narrow):
         if done & better.names:
             continue
-        refusal = against(better, whole, given, there) or too_large(better, whole, fixed)
+        refusal = against(better, whole, memory, substitution) or too_large(better, whole, fixed)
         if refusal is None:
             _rewrite(better, draft)
             done |= better.names

@@ -1,6 +1,7 @@
 """After `torch.compile(opt.module)`, changes of the model are noticed as if the model had been compiled."""
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -31,6 +32,8 @@ class Net(nn.Module):
         self.register_parameter("maybe", None)
         self.factor, self.config, self.table, self.named = 2.0, Config(), [2], {"a": 3}
         self.activation, self.optional = torch.relu, None
+        self.softened = partial(torch.nn.functional.gelu, approximate="tanh")
+        self.clipped = partial(torch.clamp, torch.tensor(0.5))
         self.drop = nn.Dropout(0.5)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -41,7 +44,7 @@ class Net(nn.Module):
             y = y + self.maybe
         if self.optional is not None:
             y = y * self.optional
-        y = halved(self.doubled(y)) * self.sign * self.unit
+        y = self.softened(halved(self.doubled(y)) * self.sign * self.unit) + self.clipped(max=1.0)
         return (y + self.bias).to(self.layers[0].weight.dtype)
 
     def doubled(self, x: torch.Tensor) -> torch.Tensor:
@@ -78,6 +81,20 @@ CHANGES: dict[str, Callable[[Net], object]] = {
     "another list": lambda m: setattr(m, "table", [5]),
     "an entry of a dictionary": lambda m: m.named.__setitem__("a", 5),
     "a function": lambda m: setattr(m, "activation", torch.sin),
+    "a partial function": lambda m: setattr(m, "softened", torch.sin),
+    "the function of a partial one": lambda m: setattr(
+        m, "softened", partial(torch.div, other=3.0)
+    ),
+    "a keyword of a partial function": lambda m: setattr(
+        m, "softened", partial(torch.nn.functional.gelu, approximate="none")
+    ),
+    "a keyword in its place": lambda m: m.softened.keywords.update(approximate="none"),
+    "an argument of a partial function": lambda m: setattr(
+        m, "clipped", partial(torch.clamp, torch.tensor(0.25))
+    ),
+    "one more argument of a partial function": lambda m: setattr(
+        m, "clipped", partial(torch.clamp, torch.tensor(0.5), 0.75)
+    ),
     "a sub-module": lambda m: m.layers.__setitem__(0, nn.Linear(4, 4, bias=False)),
     "the class of a sub-module": lambda m: setattr(m.layers[0], "__class__", Scaled),
     "the forward of a sub-module": lambda m: setattr(m.layers[0], "forward", lambda x: x * 3),

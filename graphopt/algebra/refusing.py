@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from graphopt.algebra.blocks import Spelled
 from graphopt.algebra.improving import Better, run_by_calls
+from graphopt.analysis.memory import Memory
 from graphopt.analysis.peak import peak_bytes
 from graphopt.analysis.substitution import Substitution
 from graphopt.ir.graph import Graph, Node, Value
@@ -14,21 +15,18 @@ MORE_MEMORY, FREE_BYTES = 1.5, 1 << 20
 hold; or how many more."""
 
 
-def against(better: Better, whole: Spelled, given: Substitution, beside: Substitution) -> str | None:
+def against(better: Better, whole: Spelled, given: Memory, beside: Substitution) -> str | None:
     """Why a block stays as it is; None where it need not. Either all of its places are taken, or none."""
     if any(beside.changed(node, better.change.last) for node in better.block.nodes):
         return "an operand may be written in between"
     if any(effect_of(node) is Effect.RAISES for node in better.block.nodes) and _is_between(better, whole):
         return "what is done in between would not be done before it raises"
-    regions = () if better.block.sites else better.block.regions  # with sites, each root has a place
-    roots = (root for region in regions for root in region.needed)
-    for node in {node.name: node for node in (*roots, *(p.node for p in better.change.places))}.values():
-        reason = given.against_gradients(node, node.results) or whole.given.denial(node)
+    for node in (place.node for place in better.change.places):
+        reason = whole.given.denial(node)
         if reason is not None:
             return reason
-        for value in node.results:
-            if given.memory.storage_written(value) or value.name in given.memory.reshaped:
-                return "the result is written later"
+        if any(map(given.storage_written, node.results)):
+            return "the result is written later"
     return None
 
 

@@ -17,7 +17,7 @@ from graphopt.ir.branch import TOOK
 from graphopt.ir.graph import Arg, Graph, Node, Value, values_in
 from graphopt.ir.literal import Lit
 from graphopt.ir.ops import Effect, effect_of, is_pure
-from graphopt.ir.types import NoneType
+from graphopt.ir.types import NoneType, SymType
 
 _SMALL = 1_000_000  # FLOPs that may always be done twice: some microseconds
 _SHARE = 20  # else, this part of the graph's FLOPs may
@@ -36,8 +36,11 @@ def split(graph: Graph, decisions: tuple[Decision, ...]) -> tuple[Graph, Conditi
 
     What does not depend on the values of the call and the state alone, as they are before forward runs,
     or takes much of the model to compute, is asked in the graph itself (see graphopt.ir.branch): the run
-    is given up where it falls otherwise. Raises Unsupported where something was written before.
+    is given up where it falls otherwise. What depends on nothing at all is not asked again. Raises
+    Unsupported where something was written before.
     """
+    if decisions:
+        graph, decisions = _that_may_change(graph, decisions)
     if not decisions:
         return graph, None
     count = len(graph.outputs) - len(decisions)
@@ -55,6 +58,30 @@ def split(graph: Graph, decisions: tuple[Decision, ...]) -> tuple[Graph, Conditi
         main, conditions = _parted(graph, flat, memory, decisions, late)
     _check_untouched(main, {decisions[i].where: reason for i, reason in late.items()})
     return main, conditions
+
+
+def _that_may_change(graph: Graph, decisions: tuple[Decision, ...]) -> tuple[Graph, tuple[Decision, ...]]:
+    """The graph without the outputs for decisions that fall in the same way in every call, and the others."""
+    count = len(graph.outputs) - len(decisions)
+    flat = flattened(graph)
+    memory = Memory(flat)
+    constant: set[str] = set()
+    changing: list[int] = []
+    for i, output in enumerate(flat.outputs[count:]):
+        computing = _computing(flat, memory, output)
+        if _depends_on_nothing(output, computing):
+            constant.update(node.name for node in computing)
+        else:
+            changing.append(i)
+    outputs = (*graph.outputs[:count], *(graph.outputs[count + i] for i in changing))
+    return _without(replace(graph, outputs=outputs), constant), tuple(decisions[i] for i in changing)
+
+
+def _depends_on_nothing(output: Arg, computing: list[Node]) -> bool:
+    """Whether all that computes a value is made of constants that stand in the graph."""
+    made = {v.name for node in computing for v in node.results if not isinstance(v.type, SymType)}
+    read = [*values_in(output), *(value for node in computing for value in node.operands)]
+    return all(map(is_pure, computing)) and all(value.name in made for value in read)
 
 
 def _parted(

@@ -15,6 +15,7 @@ from tests.sameness import assert_same
 
 F = nn.functional
 X = torch.arange(8.0).reshape(2, 4) + 1
+ROWS = ({0: torch.export.Dim.DYNAMIC},)
 
 
 def positive(x: torch.Tensor) -> torch.Tensor:
@@ -116,6 +117,58 @@ def test_a_condition_that_raises_leaves_the_exception_to_the_original() -> None:
 def test_what_only_a_condition_computes_is_not_computed_twice() -> None:
     opt = graphopt.optimize(positive, (X,), passes=[], measure=False)
     assert [node.op for node in opt.graph.nodes] == ["aten.mul.Tensor"]
+
+
+def test_what_falls_the_same_way_in_every_call_is_not_asked_again() -> None:
+    def program(x: torch.Tensor) -> torch.Tensor:
+        places = torch.arange(4).expand(2, 4)
+        packed = (torch.diff(places, dim=-1) != 1).cumsum(-1)
+        first = (packed[:, -1] == 0).all()
+        return x * 2 if first and not torch.ones(3).bool().any().logical_not() else x
+
+    opt = assert_same(program, X.clone().requires_grad_(), passes=[], backward=True)
+    assert serving_of(opt.module).variants[0].program.conditions is None
+    assert [node.op for node in opt.graph.nodes] == ["aten.mul.Tensor"]
+    ran = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: object) -> Callable[..., object]:
+        ran.extend(node.target for node in graph.graph.nodes if node.op == "call_function")
+        return graph.forward
+
+    torch._dynamo.reset()
+    assert torch.equal(torch.compile(opt.module, fullgraph=True, backend=backend)(X), X * 2)
+    assert ran == [torch.ops.aten.mul.Tensor]  # what a compiler can choose for itself
+
+
+CHANGING: dict[str, Callable[[torch.Tensor], Any]] = {
+    "the argument itself": lambda x: x.flatten()[0],
+    "a draw": lambda x: torch.rand(()) < 2,
+    "memory that nothing fills": lambda x: torch.empty(2).isnan().logical_or(torch.ones(2)).all(),
+    "a size": lambda x: (torch.arange(x.shape[0]) < 5).all(),
+    "a tensor that was there": lambda x: X.sum() > 0,
+}
+
+
+@pytest.mark.parametrize("what", CHANGING)
+def test_what_may_fall_otherwise_is_asked_in_each_call(what: str) -> None:
+    opt = graphopt.optimize(
+        lambda x: x * 2 if CHANGING[what](x) else x + 1,
+        (X,),
+        measure=False,
+        dynamic_shapes=ROWS,
+    )
+    variant = serving_of(opt.module).variants[0]
+    assert variant.program.conditions is not None or variant.attempts.asks_within
+
+
+def test_a_branch_on_a_size_follows_the_size() -> None:
+    def program(x: torch.Tensor) -> torch.Tensor:
+        return x * 2 if (torch.arange(x.shape[0]) < 5).all() else x + 1
+
+    opt = graphopt.optimize(program, (X,), measure=False, dynamic_shapes=ROWS, on_guard="recapture")
+    for rows in (2, 7, 5):
+        x = torch.randn(rows, 4)
+        assert torch.equal(opt(x), program(x))
 
 
 def test_a_program_with_conditions_pickles() -> None:

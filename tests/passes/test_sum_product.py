@@ -13,6 +13,8 @@ import graphopt
 from graphopt.algebra import improving, refusing
 from graphopt.algebra.rewriting import Rewritten, rewritten, seconds_of
 from graphopt.ir.text import parse_graph
+from graphopt.pipeline import run_passes
+from graphopt.steps import Site
 from graphopt.testing import check_pass
 from passes import sum_product
 from passes.sum_product import SumProduct
@@ -140,7 +142,9 @@ def test_what_is_given_another_shape_in_place_is_left() -> None:
     assert [missed.why_not for missed in outcome.missed] == ["the result is written later"]
 
 
-@pytest.mark.parametrize("later", ["aten.relu_.default(%y)", "aten.cos.out(%c, out=%y)"])
+@pytest.mark.parametrize(
+    "later", ["aten.relu_.default(%y)", "aten.cos.out(%c, out=%y)", "aten.unsqueeze_.default(%y, 0)"]
+)
 def test_what_is_written_later_is_left(later: str) -> None:
     outcome = check_pass(
         SumProduct(),
@@ -176,6 +180,35 @@ def test_where_one_of_two_results_is_not_proven_the_same_both_are_left(
 def test_where_gradients_flow_nothing_changes() -> None:
     a, x = torch.randn(M, requires_grad=True), torch.randn(V)
     assert_same(lambda a, x: a.t() @ a @ x, a, x, passes=["sum-product"], backward=True)
+
+
+def test_where_gradients_must_be_the_same_bits_it_says_so() -> None:
+    graph = parse_graph("""graph {
+        %a: f32[256, 256] = argument 0
+        %x: f32[256] = argument 1
+        %b: f32[256, 256] = aten.mm.default(%a, %a)
+        %y: f32[256] = aten.mv.default(%b, %x)
+        return %y }""")
+    assert run_passes(graph, [SumProduct()]).steps
+    outcome = run_passes(graph, [SumProduct()], gradients=True)
+    assert not outcome.steps
+    assert all("gradients may flow" in missed.why_not for missed in outcome.missed)
+
+
+@pytest.mark.parametrize("denied", ["y", "z"])
+def test_what_is_denied_takes_all_with_it_that_was_decided_together(denied: str) -> None:
+    graph = parse_graph("""graph {
+        %a: f32[256, 256] = argument 0
+        %v: f32[256] = argument 1
+        %w: f32[256] = argument 2
+        %b: f32[256, 256] = aten.mm.default(%a, %a)
+        %y: f32[256] = aten.mv.default(%b, %v)
+        %z: f32[256] = aten.mv.default(%b, %w)
+        return %y, %z }""")
+    assert run_passes(graph, [SumProduct()]).steps
+    outcome = run_passes(graph, [SumProduct()], denied={Site("sum-product", denied): "it was wrong"})
+    assert not outcome.steps
+    assert {missed.why_not for missed in outcome.missed} == {"it was wrong"}
 
 
 def test_strides_of_a_part_of_larger_memory_are_kept() -> None:
@@ -226,18 +259,19 @@ def test_what_would_hold_much_more_memory_at_once_is_refused(more: float, refuse
 def test_the_values_that_nodes_read_die_with_them_where_nothing_else_needs_them() -> None:
     graph = parse_graph("""graph {
         %x: f32[4] = argument 0
+        %given: f32[4] = argument 1
         %alone: f32[4] = aten.sin.default(%x)
         %returned: f32[4] = aten.cos.default(%x)
         %shared: f32[4] = aten.tan.default(%x)
         %a: f32[4] = aten.mul.Tensor(%alone, %returned)
         %b: f32[4] = aten.mul.Tensor(%a, %shared)
         %c: f32[4] = aten.mul.Tensor(%b, %x)
-        %d: f32[4] = aten.mul.Tensor(%shared, %alone)
+        %d: f32[4] = aten.mul.Tensor(%shared, %given)
         %e: f32[4] = aten.neg.default(%shared)
         return %c, %d, %e, %returned }""")
     nodes = [node for node in graph.nodes if node.name in "abcd"]
     read, dying = refusing._operands(nodes, graph)
-    assert [value.name for value in read] == ["alone", "returned", "shared", "x"]
+    assert [value.name for value in read] == ["alone", "returned", "shared", "x", "given"]
     assert [value.name for value in dying] == ["alone"]
 
 
@@ -357,5 +391,9 @@ def test_what_may_raise_before_something_is_drawn_stays_before_it() -> None:
         some = (a @ b)[rows]
         return torch.rand(3), some @ x
 
+    def alone(a: Tensor, b: Tensor, x: Tensor) -> Tensor:
+        return (a @ b)[rows] @ x
+
     missed = {one.why_not for one in optimized(program, (M, M, V)).report.missed}
     assert "what is done in between would not be done before it raises" in missed
+    assert "sum-product" in {step.pass_name for step in optimized(alone, (M, M, V)).report.steps}
