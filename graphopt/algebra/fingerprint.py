@@ -180,19 +180,13 @@ def canonical(numbers: Numbers, indices: Sequence[Index]) -> tuple[bytes, tuple[
     marks = [(n, _mark(numbers, i) if sizes.count(n) > 1 else b"") for i, n in enumerate(sizes)]
     places = sorted(range(len(indices)), key=marks.__getitem__)
     tied = [[*members] for _, members in itertools.groupby(places, key=marks.__getitem__)]
-    if len(tied) == len(places):
-        best = places
-    else:
-        orders = itertools.product(
-            *(itertools.permutations(one) if len(one) < 4 else [tuple(one)] for one in tied)
-        )
-        best = min(
-            ([place for one in order for place in one] for order in orders),
-            key=lambda order: numbers.transpose(order).tobytes(),
-        )
+    orders = itertools.product(
+        *(itertools.permutations(one) if len(one) < 4 else [tuple(one)] for one in tied)
+    )
+    arranged = ([*itertools.chain.from_iterable(order)] for order in orders)
+    found, best = min((numbers.transpose(order).tobytes(), order) for order in arranged)
     said = ",".join(str(sizes[i]) for i in best)
-    key = f"{said};".encode() + numbers.transpose(best).tobytes()
-    return key, tuple(indices[i] for i in best)
+    return f"{said};".encode() + found, tuple(indices[i] for i in best)
 
 
 def _mark(numbers: Numbers, axis: int) -> bytes:
