@@ -97,7 +97,7 @@ def applied(graph: Graph, steps: Iterable[Step], *, checked: bool = False) -> Gr
             inherited.setdefault(new.name, []).extend(step.removed)
     if not removed and len(kept) == len(graph.kept):
         return graph
-    if not removed and not added:
+    if not removed:
         chosen = {*kept}
         return graph.keeping(tuple(name for name in _made(graph.nodes) if name in chosen))
     final = {name: standing_for(values, value) for name, value in values.items()}

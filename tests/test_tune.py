@@ -100,3 +100,8 @@ def test_what_is_alike_is_timed_once() -> None:
 
 def test_what_would_be_done_as_it_is_is_not_timed() -> None:
     assert not timed(lambda a, b, x: a @ (b @ x), (512, 512), (512, 512), (512,))
+
+
+def test_what_is_run_again_is_not_timed_for_it_is_in_no_form() -> None:
+    found = timed(lambda a, b, c: (a @ b + a @ c)[:, :400].cumsum(0), *[M] * 3)
+    assert found == [["slice", "slice", "add", "mm"]]

@@ -125,10 +125,11 @@ class Views:
         given: list[object] = [self._inputs, *map(self._found.get, [value.name for value in node.operands])]
         if len(given) != len(last.given) or any(map(is_not, given, last.given)):
             last.given, last.found = given, [*self._follow(node)]
-        for name, operand, window, is_operand in last.found:
-            if operand is None or window is None:
+        for name, shown in last.found:
+            if shown is None:
                 self._sharing[name] = ()
                 continue
+            operand, window, is_operand = shown
             self._sharing[name] = (operand,)
             self._found[name] = window
             if is_operand:
@@ -153,10 +154,10 @@ class Views:
             if seen is None:
                 continue
             if seen.window is None:
-                yield value.name, None, None, False
+                yield value.name, None
                 continue
             operand = given[seen.operand]
-            yield value.name, operand, seen.window.at(known[operand.name].root), seen.is_operand
+            yield value.name, (operand, seen.window.at(known[operand.name].root), seen.is_operand)
 
 
 def _own(value: Value) -> Geometry | None:
@@ -167,8 +168,8 @@ def _own(value: Value) -> Geometry | None:
     return Geometry(value.name, kind.dtype, kind.shape, kind.strides, 0, False, False, kind.device)
 
 
-_Seen: TypeAlias = tuple[str, Value | None, Geometry | None, bool]
-"""A result by name; the operand whose memory it shows, what of it, and whether it is that very object; or
+_Seen: TypeAlias = tuple[str, tuple[Value, Geometry, bool] | None]
+"""A result by name; and the operand whose memory it shows, what of it, and whether it is that very object; or
 none, where its memory is new."""
 
 

@@ -11,9 +11,8 @@ def differentiable(graph: Graph) -> frozenset[str]:
     state tensor that may, or by an operator that may set requires_grad. Detached values are counted too."""
     found = {entry.value.name for entry in graph.inputs if _may_require_grad(entry.value)}
     for node in graph.nodes:
-        made = node.fact(_that_may_require_grad)
-        if made and (effect_of(node) is Effect.OPAQUE or any(value.name in found for value in node.operands)):
-            found.update(made)
+        if effect_of(node) is Effect.OPAQUE or any(value.name in found for value in node.operands):
+            found.update(node.fact(_that_may_require_grad))
     return frozenset(found)
 
 
