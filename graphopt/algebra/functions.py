@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, replace
 
-from graphopt.analysis.memory import reads_memory
 from graphopt.ir.graph import Arg, Node, Value, replace_values
 from graphopt.ir.graph import Sequence as Items
 from graphopt.ir.literal import Lit
@@ -36,7 +35,7 @@ class Function:
         along stand behind so many others then."""
         args = [replace_values(arg, operands) for arg in self.node.args]
         kwargs = {name: replace_values(arg, operands) for name, arg in self.node.kwargs}
-        if self.rows and self.fact.along == "dim":
+        if self.fact.along == "dim":
             numbers = tuple(Lit(before + i) for i in range(len(self.rows)))
             given = operands_of(self.node).get("dim")
             dims: Arg = Items(given.kind, numbers) if isinstance(given, Items) else numbers[0]
@@ -52,7 +51,7 @@ def function_of(node: Node) -> Function | None:
     """What is known of a node; None where its result has to be computed as a whole."""
     fact = locality_of(node.op)
     tensors = (*node.operands, *node.results)
-    if fact is None or len(node.results) != 1 or effect_of(node) is not Effect.NONE or reads_memory(node):
+    if fact is None or effect_of(node) is not Effect.NONE:
         return None
     if not all(
         isinstance(v.type, TensorType) and v.type.is_static and 0 not in v.type.shape for v in tensors
@@ -68,8 +67,7 @@ def function_of(node: Node) -> Function | None:
         return None
     shape = shape_of(node.results[0])
     if fact.reach is Reach.EACH:
-        fits = all(len(shape_of(one)) <= len(shape) for one in cut)
-        return Function(node, fact, cut) if cut and fits else None
+        return Function(node, fact, cut) if all(len(shape_of(one)) <= len(shape) for one in cut) else None
     if len(cut) != 1:
         return None
     rows = _rows(node, fact, shape_of(cut[0]))
@@ -93,8 +91,9 @@ def _rows(node: Node, fact: Locality, shape: tuple[int, ...]) -> tuple[int, ...]
     """The dimensions that a node runs along; None where it does not say."""
     given = operands_of(node).get(fact.along, _default(node.op, fact.along))
     items = given.items if isinstance(given, Items) else (given,)
-    numbers = [item.value for item in items if isinstance(item, Lit) and type(item.value) is int]
-    if not numbers or len(numbers) < len(items) or not shape:
+    values = (getattr(item, "value", None) for item in items)
+    numbers = [value for value in values if type(value) is int]
+    if not numbers or not shape:
         return None
     if fact.along == "normalized_shape":
         return tuple(range(len(shape) - len(numbers), len(shape)))

@@ -13,7 +13,7 @@ from graphopt.algebra.polynomial import Factor
 from graphopt.algebra.stages import factors_of
 from graphopt.analysis.instances import Instance, Instances, NotGeneral, has_plain_sizes
 from graphopt.draft import Draft
-from graphopt.ir.graph import Arg, Argument, Graph, Mapping, Node, Slice, Value
+from graphopt.ir.graph import Arg, Graph, Node, Slice, Value
 from graphopt.ir.graph import Sequence as Items
 from graphopt.ir.literal import Lit
 from graphopt.ir.types import SymType, TensorType
@@ -119,7 +119,7 @@ class _General:
         match first, second:
             case Value(), Value():
                 return self._value(first, second)
-            case Lit(int() as one), Lit(int() as other) if type(one) is int and type(other) is int:
+            case Lit(int() as one), Lit(int() as other) if type(one) is type(other) is int:
                 dim = self._apart.dim(one, other)
                 return first if isinstance(dim, int) else sizes.value(dim)
             case Items(kind, items), Items(same, others) if (kind, len(items)) == (same, len(others)):
@@ -127,7 +127,7 @@ class _General:
             case Slice(), Slice():
                 ends = (first.start, second.start), (first.stop, second.stop), (first.step, second.step)
                 return Slice(*(self._arg(a, b, sizes) for a, b in ends))
-        if first != second or isinstance(first, Mapping):
+        if first != second:
             raise NotGeneral
         return first
 
@@ -188,6 +188,6 @@ def _place_of(symbol: sympy.Symbol, graph: Graph) -> Value | tuple[Value, int]:
         kind = entry.value.type
         if isinstance(kind, SymType) and kind.expr == symbol:
             return entry.value
-        if isinstance(kind, TensorType) and isinstance(entry.source, Argument) and symbol in kind.shape:
+        if isinstance(kind, TensorType) and symbol in kind.shape:
             return entry.value, kind.shape.index(symbol)
     raise NotGeneral

@@ -93,6 +93,12 @@ LEFT: dict[str, tuple[Callable[..., Any], Shapes, Shapes]] = {
         lambda c, x, w: (torch.cat([c, x], 1) @ w)[:, 0],
         ((2, 1, 8), (2, 6, 8), (8, 3)), ((3, 1, 8), (3, 9, 8), (8, 3)),
     ),
+    "a mean beside a sum": (
+        lambda a, b, x: (a @ x).mean(0) + (b @ x).sum(0), ((6, 4), (6, 4), (4, 3)), ((9, 4), (8, 4), (4, 3)),
+    ),
+    "a division by a size": (
+        lambda a, b, x: a @ b @ x / a.shape[0], ((6, 4), (4, 5), (5,)), ((9, 4), (4, 5), (5,)),
+    ),
     "a scale by a size": (
         lambda a, b: (a @ b).mean(0) * a.shape[0], ((6, 4), (4, 5)), ((9, 4), (4, 5)),
     ),
