@@ -7,7 +7,7 @@ from math import prod
 
 from graphopt.algebra.emission import dense_type, span_of
 from graphopt.algebra.regions import Region
-from graphopt.analysis.memory import Memory, reads_memory
+from graphopt.analysis.memory import Memory
 from graphopt.builder import Builder
 from graphopt.draft import Draft
 from graphopt.errors import InvalidGraph
@@ -52,8 +52,7 @@ def laid_freely(region: Region, draft: Draft) -> Loose:
 
 def _is_blind(node: Node, loose: Mapping[str, Value], draft: Draft) -> bool:
     """Whether a node makes a new tensor that lies the same whichever of two ways its operands lie."""
-    fresh = lookup(node.op).alias is Alias.FRESH and effect_of(node) is Effect.NONE
-    if not fresh or len(node.results) != 1 or node.many or reads_memory(node):
+    if lookup(node.op).alias is not Alias.FRESH or effect_of(node) is not Effect.NONE:
         return False
     try:
         return reader(node, loose, Builder(draft, node)).type == node.results[0].type
