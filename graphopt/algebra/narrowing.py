@@ -114,7 +114,7 @@ class Narrowing:
     def _rearranged(self, node: Node) -> Polynomial | None:
         """What a node that is in no region, for it makes no floating tensor, shows of its operand."""
         kind = node.results[0].type
-        if not isinstance(kind, TensorType) or kind.dtype.is_floating_point or self._memory.is_part(node):
+        if not isinstance(kind, TensorType) or kind.dtype.is_floating_point:
             return None
         try:
             return read(node, lambda value: leaf(value, shape_of(value)))
@@ -131,12 +131,11 @@ class Narrowing:
         """Notes what a node needs of its operands."""
         if self._regions.is_inside(node):
             return
-        value = node.results[0] if node.results else None
-        p = self._polynomials.get(value.name) if value is not None else None
-        function = self._functions.get(value.name) if value is not None else None
-        if value is None or (p is None and function is None):
+        if not node.results:
             self._whole.update(one.name for one in node.operands)
             return
+        value = node.results[0]
+        p, function = self._polynomials.get(value.name), self._functions.get(value.name)
         if self._fixed(value):
             self._whole.add(value.name)
         depth = 0

@@ -15,6 +15,9 @@ _FLOATING = frozenset(
 )
 
 
+_SINGLE = {torch.float64: torch.float32, torch.complex128: torch.complex64}
+
+
 @dataclass(frozen=True)
 class Errors:
     """Of the original's result and of the rewritten one's, in this order."""
@@ -66,6 +69,8 @@ def errors_of(exact: Any, old: Any, new: Any, finite_inputs: bool) -> Errors | s
     """The errors of two results; a string where something else is wrong with the new one, None where there is
     nothing to measure. Where an input is not finite, what comes of it may be one or another thing that is
     not finite, and after a comparison, anything; what is finite stays so."""
+    if isinstance(old, float | complex) and type(old) is type(new):
+        exact, old, new = _read(exact), *_read_alike(old, new)
     if not isinstance(old, torch.Tensor) or old.dtype not in _FLOATING:
         same = torch.equal(old, new) if isinstance(old, torch.Tensor) else old == new
         return None if same else "is no floating number, and differs"
@@ -92,6 +97,19 @@ def errors_of(exact: Any, old: Any, new: Any, finite_inputs: bool) -> Errors | s
         (float(shares[0].max()), float(shares[1].max())),
         torch.finfo(old.dtype).eps,
     )
+
+
+def _read(number: float | complex) -> torch.Tensor:
+    """A tensor that a number may have been read from."""
+    return torch.tensor(number, dtype=torch.float64 if isinstance(number, float) else torch.complex128)
+
+
+def _read_alike(*numbers: float | complex) -> list[torch.Tensor]:
+    """The same of several: of single precision, where it has them all."""
+    wide = [*map(_read, numbers)]
+    single = [one.to(_SINGLE[one.dtype]) for one in wide]
+    told = all(one.equal(other.to(one.dtype)) or one != one for one, other in zip(wide, single, strict=True))
+    return single if told else wide
 
 
 def _nearby(values: torch.Tensor) -> torch.Tensor:

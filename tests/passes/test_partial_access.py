@@ -122,6 +122,12 @@ LEFT: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]] = {
     "zeros are read, of which a function makes others": (
         lambda a, b: F.pad(torch.cos(a @ b), (0, 0, 3, 3))[:5] @ b, (M, M)
     ),
+    "zeros behind it are read, of which a function makes others": (
+        lambda a, b: F.pad(torch.cos(a @ b), (0, 0, 0, 3))[-5:] @ b, (M, M)
+    ),
+    "many parts of it are read": (
+        lambda a, b: torch.stack([(y := torch.tanh(a @ b))[0], y[9], y[20], y[27], y[99]]), (M, M)
+    ),
     "the value is returned": (lambda a, b: ((y := torch.tanh(a @ b)), y[7] + 1), (M, M)),
     "the slice cuts the row": (lambda a: a.softmax(-1)[:, :3].clone(), (M,)),
     "most of it is read": (lambda a: torch.tanh(a)[1:].clone(), (M,)),
@@ -214,6 +220,11 @@ def _written_later(a: Tensor, b: Tensor) -> Tensor:
     row = y[2].clone()
     y.zero_()
     return row
+
+
+def test_numbers_that_are_read_beside_are_no_tensors() -> None:
+    opt = optimized(lambda a, b: (torch.tanh(a @ b)[7].clone(), a.sum().item()), (M, M))
+    assert "sum-product" in {step.pass_name for step in opt.report.steps} and not opt.report.rolled_back
 
 
 @pytest.mark.parametrize("program", [_written_in_between, _written_later])

@@ -129,6 +129,27 @@ def test_integers_and_written_inputs_are_compared() -> None:
     assert x.tolist() == [1.0, 2.0, 3.0]
 
 
+NUMBER = """graph {{
+ %x: f32[64] = argument 0
+ %y: f32[64] = aten.exp.default(%x)
+ %z: f32[64] = aten.{turned}
+ %s: f32[] = aten.{summed}.default(%z)
+ %n: float = aten.item.default(%s)
+ return %n
+}}"""
+
+
+def test_a_number_that_is_read_from_a_tensor_may_round_as_the_tensor_may() -> None:
+    right = parse_graph(NUMBER.format(turned="clone.default(%y)", summed="sum"))
+    other = parse_graph(NUMBER.format(turned="flip.default(%y, [0])", summed="sum"))
+    wrong = parse_graph(NUMBER.format(turned="clone.default(%y)", summed="mean"))
+    x = torch.linspace(0, 3, 64)
+    for inputs in ([x], [x * torch.nan], [x * torch.inf], [x * 100]):
+        assert excess_error(right, other, inputs, 0) is None
+    reason = excess_error(right, wrong, [x], 0)
+    assert reason is not None and "error against float64" in reason
+
+
 def test_a_deliberate_down_cast_is_part_of_the_function() -> None:
     graph = parse_graph("""graph {
      %x: f32[1] = argument 0
