@@ -93,8 +93,7 @@ class Narrowing:
 
     @property
     def _narrow(self) -> list[Value]:
-        made = (node.results[0] for node in self._graph.nodes if len(node.results) == 1)
-        return [value for value in made if value.name in self._asked and self.is_narrow(value)]
+        return [value for node in self._graph.nodes for value in node.results if self.is_narrow(value)]
 
     def _learn(self) -> None:
         """What is known of each node: a polynomial, or a function, or what it rearranges."""
@@ -103,9 +102,9 @@ class Narrowing:
             if not name or name in self._regions.left or self._regions.is_inside(node):
                 continue
             p = self._regions.polynomial(node)
-            function = None if p is not None or self._memory.is_part(node) else function_of(node)
-            if p is None and function is None:
+            if p is None:
                 p = self._rearranged(node)
+            function = None if p is not None or self._memory.is_part(node) else function_of(node)
             if p is not None:
                 self._polynomials[name] = p
             elif function is not None:
@@ -187,26 +186,22 @@ class Narrowing:
         """Targets that read values which are needed in part, and these."""
         found, stages = list[Polynomial](), dict[str, Stage]()
         for node in targets:
-            p = self._polynomials.get(node.results[0].name)
-            if p is None or tensor_of(node.results[0]) is None:
+            if tensor_of(node.results[0]) is None:
                 return None
-            found.append(united(self._staged(p, stages)))
+            found.append(united(self._staged(self._polynomials[node.results[0].name], stages)))
         names = {value.name for value in narrow} | {node.results[0].name for node in targets}
-        inside = set[str]()
-        for node in self._graph.nodes:
-            if node.results and node.results[0].name in names:
-                inside.update(one.results[0].name for one in self._regions.inside(node))
+        wanted = {name: self._graph.producer[name] for name in names}
+        inside = [one for node in wanted.values() for one in self._regions.inside(node)]
+        wanted.update((one.results[0].name, one) for one in inside)
+        order = {node.name: place for place, node in enumerate(self._graph.nodes)}
         nodes: list[Node] = []
         made = set[str]()
-        for node in self._graph.nodes:
-            value = node.results[0] if node.results else None
-            if value is None or value.name not in names | inside:
-                continue
+        for name, node in sorted(wanted.items(), key=lambda one: order[one[1].name]):
             # Others may read what only shows parts of what stays.
-            shows = value.name not in names and self._regions.is_shown(value)
+            shows = name not in names and self._regions.is_shown(node.results[0])
             if not shows or made & {one.name for one in node.operands}:
                 nodes.append(node)
-                made.add(value.name)
+                made.add(name)
         staged = tuple(stages.values())
         return Region(tuple(nodes), tuple(targets), (), stages=staged, polynomials=tuple(found))
 
