@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import sympy
+from torch.utils._sympy.functions import FloatTrueDiv, ToFloat
 
 from graphopt.algebra.blocks import Change, Place, Spelled
 from graphopt.algebra.equality import Equal
@@ -122,6 +123,10 @@ class _General:
             case Lit(int() as one), Lit(int() as other) if type(one) is type(other) is int:
                 dim = self._apart.dim(one, other)
                 return first if isinstance(dim, int) else sizes.value(dim)
+            case Lit(float() as one), Lit(float() as other) if one != other:
+                if one.is_integer() and other.is_integer():
+                    return sizes.value(self._apart.dim(int(one), int(other)))
+                return sizes.share(*self._apart.ratio(one, other))
             case Items(kind, items), Items(same, others) if (kind, len(items)) == (same, len(others)):
                 return Items(kind, tuple(self._arg(a, b, sizes) for a, b in zip(items, others, strict=True)))
             case Slice(), Slice():
@@ -151,6 +156,15 @@ class _Sizes:
             self._known[size] = self._made(size)
         return self._known[size]
 
+    def share(self, number: float, size: sympy.Expr) -> Value:
+        """A value that is a number over a size."""
+        share = FloatTrueDiv(sympy.Float(number), ToFloat(size))
+        if share not in self._known:
+            self._known[share] = self._node(
+                "operator.truediv", (Lit(number), self.value(size)), share, "float"
+            )
+        return self._known[share]
+
     def _made(self, size: sympy.Expr) -> Value:
         if isinstance(size, sympy.Symbol):
             place = _place_of(size, self._draft.graph)
@@ -165,8 +179,8 @@ class _Sizes:
     def _operand(self, size: sympy.Expr) -> Value | Lit:
         return Lit(int(size)) if isinstance(size, sympy.Integer) else self.value(size)
 
-    def _node(self, op: str, args: tuple[Value | Lit, ...], size: sympy.Expr) -> Value:
-        node = self._draft.node(op, args, SymType("int", size), like=self._like)
+    def _node(self, op: str, args: tuple[Value | Lit, ...], size: sympy.Expr, kind: str = "int") -> Value:
+        node = self._draft.node(op, args, SymType(kind, size), like=self._like)
         self._new.append(node)
         return node.results[0]
 

@@ -4,6 +4,7 @@ What a rewrite needs of sizes is mostly whether they are equal. So a graph is lo
 that nothing else in it has; what is found both times, but for these numbers, holds for the symbols.
 """
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,8 @@ SMALLEST = 5, 31
 differ less among larger ones."""
 DEGREE, NEAR = 4, 2
 """Of products of symbols, and how far from one, or from a size of the graph, others are said."""
+EXACT = 1e-15
+"""How near a number over a size has to be, relative to it."""
 
 
 class NotGeneral(Exception):
@@ -108,6 +111,17 @@ class Instances:
             for size, (one, other) in self._sizes.items():
                 if abs(first - one) <= NEAR and first - one == second - other:
                     return size + (first - one)
+        raise NotGeneral
+
+    def ratio(self, first: float, second: float) -> tuple[float, sympy.Expr]:
+        """The number, and the size that it is divided by, for what is one number in the first instance, and
+        another in the second. Raises NotGeneral."""
+        for size, (one, other) in self._sizes.items():
+            number = float(f"{first * one:.12g}")
+            if math.isclose(number / one, first, rel_tol=EXACT) and math.isclose(
+                number / other, second, rel_tol=EXACT
+            ):
+                return number, size
         raise NotGeneral
 
     def kind(self, first: Type, second: Type) -> Type:

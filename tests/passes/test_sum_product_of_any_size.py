@@ -65,6 +65,17 @@ FOUND: dict[str, tuple[Callable[..., Any], Shapes, Shapes, str]] = {
         lambda x, w, y: (x @ w).unflatten(-1, (4, 8)).transpose(1, 2) @ y,
         ((2, 6, 5), (5, 32), (8, 1)), ((4, 9, 5), (5, 32), (8, 1)), "",
     ),
+    "a mean beside a sum": (
+        lambda a, b, x: (a @ x).mean(0) + (b @ x).sum(0),
+        ((6, 4), (6, 4), (4, 3)), ((9, 4), (8, 4), (4, 3)), "xᵀ·(1/s0·sum(a, over s0) + sum(b, over s2))",
+    ),
+    "a covariance": (
+        lambda a, y: (a.t() @ a / (2 * a.shape[0])) @ y,
+        ((600, 40), (40,)), ((9, 40), (40,)), "",
+    ),
+    "a product with a size": (
+        lambda a, b, x: a @ b @ x * a.shape[0], ((6, 7), (7, 8), (8,)), ((9, 4), (4, 30), (30,)), "a·(b·x)",
+    ),
 }  # fmt: skip
 
 
@@ -95,11 +106,8 @@ LEFT: dict[str, tuple[Callable[..., Any], Shapes, Shapes]] = {
         lambda c, x, w: (torch.cat([c, x], 1) @ w)[:, 0],
         ((2, 1, 8), (2, 6, 8), (8, 3)), ((3, 1, 8), (3, 9, 8), (8, 3)),
     ),
-    "a mean beside a sum": (
-        lambda a, b, x: (a @ x).mean(0) + (b @ x).sum(0), ((6, 4), (6, 4), (4, 3)), ((9, 4), (8, 4), (4, 3)),
-    ),
-    "a division by a size": (
-        lambda a, b, x: a @ b @ x / a.shape[0], ((6, 4), (4, 5), (5,)), ((9, 4), (4, 5), (5,)),
+    "a division by less than a size": (
+        lambda a, b, x: a @ b @ x / (a.shape[0] - 1), ((6, 4), (4, 5), (5,)), ((9, 4), (4, 5), (5,)),
     ),
     "a scale by a size": (
         lambda a, b: (a @ b).mean(0) * a.shape[0], ((6, 4), (4, 5)), ((9, 4), (4, 5)),
