@@ -32,20 +32,32 @@ from graphopt.ir.types import TensorType, contiguous_strides
 
 @dataclass(frozen=True, slots=True)
 class Choice(Factor):
-    """1 where the last access is the element of `index` at the other accesses, else 0. `wraps`: negative
-    ones count from the end; else they raise."""
+    """1 where the last access is the element of `index` at the other accesses, else 0. `by` gathers: the
+    operator that raises for positions out of range as the one does that was written."""
 
     index: Value
-    wraps: bool
+    by: str
 
     def at(self, accesses: tuple[Access, ...]) -> "Choice":
         """The element at other positions."""
-        return Choice(self.leaf, accesses, self.index, self.wraps)
+        return Choice(self.leaf, accesses, self.index, self.by)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of the index is read, so that each of its elements raises that is out of range."""
+        accesses, sizes = self.accesses[:-1], shape_of(self.index)
+        met = [index for access in accesses for index, _ in access.steps]
+        return len(met) == len({*met}) and all(
+            access == along(access.steps[0][0]) and access.steps[0][0].size == size
+            if access.steps
+            else size == 1
+            for access, size in zip(accesses, sizes, strict=True)
+        )
 
     def of(self, value: Value) -> "Choice":
         """The same of another index of that type."""
-        name = _called(value, shape_of(self.leaf)[-1], self.wraps)
-        return Choice(Value(name, self.leaf.type), self.accesses, value, self.wraps)
+        name = _called(value, shape_of(self.leaf)[-1], self.by)
+        return Choice(Value(name, self.leaf.type), self.accesses, value, self.by)
 
 
 def read_by(factor: Factor) -> Value:
@@ -53,13 +65,17 @@ def read_by(factor: Factor) -> Value:
     return factor.index if isinstance(factor, Choice) else factor.leaf
 
 
-def _called(index: Value, size: int, wraps: bool) -> str:
-    return f"{index.name}?{size}{'±' * wraps}"
+INDEX, SELECT = "aten.index.Tensor", "aten.index_select.default"
+GATHER, ALONG = "aten.gather.default", "aten.take_along_dim.default"
+"""What choices are made by. INDEX counts negative positions from the end, to ALONG each position is one; for the
+others they are out of range. GATHER and ALONG have others for each place in the other dimensions."""
 
 
-def chosen(
-    p: Polynomial, dims: Sequence[int], indices: Sequence[Polynomial], at: int, wraps: bool
-) -> Polynomial:
+def _called(index: Value, size: int, by: str) -> str:
+    return f"{index.name}?{size}{by}"
+
+
+def chosen(p: Polynomial, dims: Sequence[int], indices: Sequence[Polynomial], at: int, by: str) -> Polynomial:
     """A polynomial whose dimensions, some of them, are given by integers, broadcast; theirs stand at `at`.
     Raises NoPolynomial where it is not known where the integers are."""
     if len(indices) > 2:
@@ -70,13 +86,36 @@ def chosen(
     for dim, index in zip(dims, fitted, strict=True):
         if not p.dims[dim]:
             raise NoPolynomial  # it might raise, and nothing would be left of it
-        choices.append((p.dims[dim], _choice(index, p.dims[dim], p.shape[dim], wraps)))
+        choices.append((p.dims[dim], _choice(index, p.dims[dim], p.shape[dim], by)))
     terms = tuple(given(term, choices) for term in p.terms)
     left = [dim for place, dim in enumerate(p.dims) if place not in dims]
     return Polynomial((*left[:at], *made, *left[at:]), terms)
 
 
-def _choice(index: Polynomial, dim: Sequence[Index], size: int, wraps: bool) -> Choice:
+def gathered(p: Polynomial, dim: int, index: Polynomial, by: str) -> Polynomial:
+    """A polynomial whose positions along a dimension are given by integers, others for each place in the other
+    dimensions. Of these there may be fewer for GATHER; for ALONG, one stands for all. Raises NoPolynomial where
+    it is not known where the integers are."""
+    index, dims = index.apart(), []
+    known: dict[Index, Access] = {}
+    for place, (mine, theirs) in enumerate(zip(p.dims, index.dims, strict=True)):
+        if place == dim or not mine:
+            dims.append(theirs)
+        elif by == ALONG and not theirs:
+            dims.append(mine)
+        elif len(mine) == 1:
+            dims.append(theirs)
+            known[mine[0]] = mixed(theirs)
+        else:
+            raise NoPolynomial
+    if not p.dims[dim]:
+        raise NoPolynomial
+    choice = _choice(index, p.dims[dim], p.shape[dim], by)
+    terms = (Term(one.coefficient, tuple(f.with_(known) for f in one.factors)) for one in p.terms)
+    return Polynomial(tuple(dims), tuple(given(term, [(p.dims[dim], choice)]) for term in terms))
+
+
+def _choice(index: Polynomial, dim: Sequence[Index], size: int, by: str) -> Choice:
     """What says where along a dimension of a size. Raises NoPolynomial where it is not known where the
     integers are."""
     match index.terms:
@@ -88,8 +127,8 @@ def _choice(index: Polynomial, dim: Sequence[Index], size: int, wraps: bool) -> 
         raise NoPolynomial
     shape = (*shape_of(leaf), size)
     kind = TensorType(torch.float32, shape, contiguous_strides(shape), type_of(leaf).device)
-    value = Value(_called(leaf, size, wraps), kind)
-    return Choice(value, (*factor.accesses, mixed(dim)), leaf, wraps)
+    value = Value(_called(leaf, size, by), kind)
+    return Choice(value, (*factor.accesses, mixed(dim)), leaf, by)
 
 
 def given(term: Term, choices: Sequence[tuple[Sequence[Index], Choice]]) -> Term:

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import torch
 
-from graphopt.algebra.choices import Choice
+from graphopt.algebra.choices import ALONG, GATHER, INDEX, Choice
 from graphopt.algebra.convolving import by_kernel, partly_summed
 from graphopt.algebra.kernels import kernel_of
 from graphopt.algebra.laying import Laid, Laying, ordered
@@ -257,6 +257,10 @@ class Emission:
         if choice.accesses[-1] != mixed(inner) or math.prod(index.size for index in inner) != size:
             raise NotEmitted
         index = self._read(Factor(choice.index, choice.accesses[:-1]))
+        if choice.is_whole or choice.by == ALONG:
+            self.raising.add(choice.leaf.name)
+        if choice.by in (GATHER, ALONG):
+            return self._gathered(choice.by, index, laid, inner)
         rest = [one for one in laid.order if one not in inner]
         at = 0
         if len(inner) == 1:
@@ -264,15 +268,31 @@ class Emission:
         else:
             value = self._lay.permuted(laid.value, laid.order, [*inner, *rest])
             value = self._lay.reshaped(value, [size, *(one.size for one in rest)])
-        if index.value == choice.index:
-            self.raising.add(choice.leaf.name)
-        if choice.wraps:
+        if choice.by == INDEX:
             items: tuple[Arg, ...] = (*(Lit(None) for _ in range(at)), index.value)
             value = self._lay.op("aten.index.Tensor", value, Operands("list", items))
         else:
             flat = self._lay.reshaped(index.value, [math.prod(shape_of(index.value))])
             value = self._lay.op("aten.index_select.default", value, at, flat)
         order = (*rest[:at], *index.order, *rest[at:])
+        return Laid(self._lay.reshaped(value, [one.size for one in order]), order)
+
+    def _gathered(self, by: str, index: Laid, laid: Laid, inner: Sequence[Index]) -> Laid:
+        """Elements of positions along `inner` that differ from place to place."""
+        places = [one for one in index.order if one in laid.order]
+        new = [one for one in index.order if one not in laid.order]
+        rest = [one for one in laid.order if one not in inner and one not in places]
+        value = self._lay.permuted(laid.value, laid.order, [*places, *inner, *rest])
+        sizes, ends = [one.size for one in places], [one.size for one in rest]
+        value = self._lay.reshaped(value, [*sizes, math.prod(one.size for one in inner), *ends])
+        chosen = self._lay.permuted(index.value, index.order, [*places, *new])
+        count = math.prod(one.size for one in new)
+        chosen = self._lay.reshaped(chosen, [*sizes, count, *(1 for _ in rest)])
+        if rest:
+            chosen = self._lay.op("aten.expand.default", chosen, [*sizes, count, *ends])
+        given = (len(places), chosen) if by == GATHER else (chosen, len(places))
+        value = self._lay.op(by, value, *given)
+        order = (*places, *new, *rest)
         return Laid(self._lay.reshaped(value, [one.size for one in order]), order)
 
     def _convolved(self, piece: Piece, by: Fraction, rest: Laid | None = None) -> Laid | None:

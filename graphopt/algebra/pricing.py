@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from typing import TypeAlias
 
-from graphopt.algebra.choices import Choice
+from graphopt.algebra.choices import INDEX, SELECT, Choice
 from graphopt.algebra.pieces import Joined, Piece, Product, Read, Reduced, Total
 from graphopt.algebra.polynomial import Access, Index
 from graphopt.algebra.windows import Schedule, Stage, Sums, is_window, schedule
@@ -66,11 +66,15 @@ class Prices:
         if choice is None or (mine is not None and theirs is not None):
             return math.inf
         along = {index for index, _ in choice.accesses[-1].steps}
-        if not along <= {*others} - {*out} or {*others} & ({*indices} - along):
+        if not along <= {*others} - {*out} or (
+            choice.by in (INDEX, SELECT) and {*others} & ({*indices} - along)
+        ):
             return math.inf
         kept, needed = {*out}, {*indices, *out}
         made = ({*indices} | {*others} & needed) - along
-        seconds = (2 + choice.wraps) * self._at("view") + self._at("rows", 2 * _size(made) * self._itemsize)
+        seconds = (2 + (choice.by != SELECT)) * self._at("view") + self._at(
+            "rows", 2 * _size(made) * self._itemsize
+        )
         if not {*others} <= needed:  # summed before
             seconds += self._at("reduce", _size({*others} & needed), _size({*others} - needed))
         return seconds + (0.0 if made <= kept else self._at("reduce", _size(kept), _size(made - kept)))

@@ -134,7 +134,7 @@ def operand_term(function: Function, operand: Value, pattern: Pattern) -> tuple[
         if not isinstance(place, Choice):
             return _given(place)
         inner = along(new_index(size))
-        choices.append(Choice(place.leaf, (*place.accesses[:-1], inner), place.index, place.wraps))
+        choices.append(Choice(place.leaf, (*place.accesses[:-1], inner), place.index, place.by))
         return inner
 
     if function.rows:

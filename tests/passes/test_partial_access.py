@@ -17,6 +17,8 @@ N = 256
 M, X, W, B = (N, N), (8, 64, N), (2 * N, N), (2 * N,)
 IMAGE = (4, 16, 32, 32)
 ROWS = torch.tensor([3, 14, 3, -1])
+EACH = torch.arange(3 * N).reshape(N, 3) * 7 % N
+LABELS = torch.arange(64) * 63
 
 
 def _block(x: Tensor, w: Tensor, b: Tensor, v: Tensor, g: Tensor) -> Tensor:
@@ -87,6 +89,20 @@ FOUND: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...], list[str
     "rows by index_select": (
         lambda a, b: torch.index_select(a @ b, 0, ROWS[:3]), (M, M), ["slice", "index_select", "mm"]
     ),
+    "gathered elements of each row": (lambda a, b: (a @ b).gather(1, EACH), (M, M), []),
+    "gathered elements of each column": (lambda a, b: (a @ b).gather(0, EACH.t()), (M, M), []),
+    "gathered elements of some rows": (lambda a, b: torch.tanh(a @ b).gather(1, EACH[:9]), (M, M), []),
+    "the scores of labels": (
+        lambda x, w: F.linear(x, w).gather(-1, LABELS[:, None]).squeeze(-1), ((64, 256), (4096, 256)),
+        ["unsqueeze", "expand", "gather", "mul", "sum"],
+    ),
+    "elements along a dimension": (lambda a, b: torch.take_along_dim(a @ b, EACH, 1), (M, M), []),
+    "the same elements along each row": (
+        lambda a, b: torch.take_along_dim(a @ b, EACH[:1], 1), (M, M), []
+    ),
+    "what is gathered goes into a product": (
+        lambda a, b, x: (a @ b @ x).gather(1, EACH % 9), (M, M, (N, 9)), []
+    ),
     "gathered rows of a chain": (lambda a, b, c: (a @ b @ c)[ROWS], (M, M, M), ["index", "mm", "mm"]),
     "gathered rows of a sum": (lambda a, b: (a + b)[ROWS], ((4 * N, N),) * 2, ["index", "index", "add"]),
     "gathered rows of a layer": (lambda x, w, b: F.linear(x, w, b)[:, ROWS], (X, W, B), []),
@@ -149,6 +165,8 @@ def _gathers(index: Tensor) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
         "rows": lambda a, b: (a @ b)[index],
         "index_select": lambda a, b: torch.index_select(a @ b, 0, index),
         "embedding": lambda a, b: F.embedding(index, a @ b),
+        "an element of each row": lambda a, b: (a @ b)[:3].gather(1, index[:, None]),
+        "rows by gather": lambda a, b: (a @ b).gather(0, index[:, None].expand(-1, N)),
         "a row of rows": lambda a, b: (a @ b)[index][0].clone(),
         "a function": lambda a, b: torch.tanh(a @ b)[index],
         "a block": lambda a, b: torch.cat([(a @ b)[index], a])[:4].clone(),
@@ -172,6 +190,16 @@ def test_an_index_out_of_range_raises_as_before(name: str, bad: int) -> None:
             program(a, b, index)
         with pytest.raises(expected.type):
             opt(a, b, index)
+
+
+def test_positions_along_a_dimension_wrap_as_before() -> None:
+    a, b, index = torch.randn(M), torch.randn(M), torch.tensor([[1, 2, 3]])
+    with torch.no_grad():
+        program = lambda a, b, index: torch.take_along_dim(a @ b, index, 1)  # noqa: E731
+        opt = graphopt.optimize(program, (a, b, index), passes=PASSES, measure=False)
+        assert "sum-product" in {step.pass_name for step in opt.report.steps}
+        index = torch.tensor([[-1, N + 5, -3 * N]])
+        torch.testing.assert_close(opt(a, b, index), program(a, b, index), rtol=1e-3, atol=1e-3)
 
 
 def test_negative_indices_count_from_the_end_only_where_they_did() -> None:
