@@ -67,8 +67,8 @@ def read_by(factor: Factor) -> Value:
 
 INDEX, SELECT = "aten.index.Tensor", "aten.index_select.default"
 GATHER, ALONG = "aten.gather.default", "aten.take_along_dim.default"
-"""What choices are made by. INDEX counts negative positions from the end, to ALONG each position is one; for the
-others they are out of range. GATHER and ALONG have others for each place in the other dimensions."""
+"""What choices are made by. INDEX counts negative positions from the end, to ALONG each position is one; for
+the others they are out of range. GATHER and ALONG have others for each place in the other dimensions."""
 
 
 def _called(index: Value, size: int, by: str) -> str:
@@ -93,9 +93,9 @@ def chosen(p: Polynomial, dims: Sequence[int], indices: Sequence[Polynomial], at
 
 
 def gathered(p: Polynomial, dim: int, index: Polynomial, by: str) -> Polynomial:
-    """A polynomial whose positions along a dimension are given by integers, others for each place in the other
-    dimensions. Of these there may be fewer for GATHER; for ALONG, one stands for all. Raises NoPolynomial where
-    it is not known where the integers are."""
+    """A polynomial whose positions along a dimension are given by integers, others for each place in the
+    other dimensions. Of these there may be fewer for GATHER; for ALONG, one stands for all. Raises
+    NoPolynomial where it is not known where the integers are."""
     index, dims = index.apart(), []
     known: dict[Index, Access] = {}
     for place, (mine, theirs) in enumerate(zip(p.dims, index.dims, strict=True)):
