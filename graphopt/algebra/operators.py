@@ -100,6 +100,9 @@ def _rsub(o: Operands) -> Polynomial:
 
 
 def _mul(o: Operands) -> Polynomial:
+    other = o.given["other"]
+    if isinstance(other, Lit) and not other.value:
+        raise NoPolynomial  # a zero has the sign of what is multiplied by it
     return times(o.tensor("self"), o.tensor("other"))
 
 
