@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from typing import TypeAlias
 
-from graphopt.algebra.choices import INDEX, SELECT, Choice
+from graphopt.algebra.choices import ALONG, GATHER, SELECT, Choice
 from graphopt.algebra.pieces import Joined, Piece, Product, Read, Reduced, Total
 from graphopt.algebra.polynomial import Access, Index
 from graphopt.algebra.windows import Schedule, Stage, Sums, is_window, schedule
@@ -15,6 +15,9 @@ from graphopt.analysis.keeping import price
 from graphopt.analysis.seconds import NARROW, convolution_seconds
 from graphopt.profile import Profile
 
+SCATTERED = {GATHER: 2.5, ALONG: 6.5}
+"""What gathers element by element, and how many times what a gather of that many elements takes, for the
+index is expanded, and what is read lies otherwise."""
 Chosen: TypeAlias = tuple[Choice | None, Iterable[Index]]
 LONGEST_DOT, LONGEST_COLUMN = 4096, 2048
 """Elements of the longest running sums, in registers and in memory; longer ones are taken in parts. In
@@ -66,15 +69,16 @@ class Prices:
         if choice is None or (mine is not None and theirs is not None):
             return math.inf
         along = {index for index, _ in choice.accesses[-1].steps}
-        if not along <= {*others} - {*out} or (
-            choice.by in (INDEX, SELECT) and {*others} & ({*indices} - along)
-        ):
+        shared = {*others} & ({*indices} - along)
+        if not along <= {*others} - {*out} or (shared and choice.by not in SCATTERED):
             return math.inf
         kept, needed = {*out}, {*indices, *out}
         made = ({*indices} | {*others} & needed) - along
-        seconds = (2 + (choice.by != SELECT)) * self._at("view") + self._at(
-            "rows", 2 * _size(made) * self._itemsize
-        )
+        seconds = (2 + (choice.by != SELECT)) * self._at("view")
+        if choice.by in SCATTERED:
+            seconds += SCATTERED[choice.by] * self._at("gather", _size(made))
+        else:
+            seconds += self._at("rows", 2 * _size(made) * self._itemsize)
         if not {*others} <= needed:  # summed before
             seconds += self._at("reduce", _size({*others} & needed), _size({*others} - needed))
         return seconds + (0.0 if made <= kept else self._at("reduce", _size(kept), _size(made - kept)))
