@@ -12,7 +12,9 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 __all__ = [
     "FakeTensor",
+    "any_autocast",
     "conjugated",
+    "deterministic_algorithms",
     "entry_of",
     "functorch_level",
     "has_onednn",
@@ -24,6 +26,10 @@ __all__ = [
 
 torch_function_modes: Callable[[], int] = torch._C._len_torch_function_stack
 """How many modes stand between a call and torch."""
+any_autocast: Callable[[], bool] = torch._C._is_any_autocast_enabled
+"""Whether autocast is on, on whatever device."""
+deterministic_algorithms: Callable[[], bool] = torch._C._get_deterministic_algorithms
+"""What torch.are_deterministic_algorithms_enabled tells."""
 functorch_level: Callable[[], int | None] = torch._C._functorch.maybe_current_level
 """How many transforms of torch.func a call runs in."""
 

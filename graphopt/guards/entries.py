@@ -23,6 +23,9 @@ class Entries:
         self._paths: list[Path] = []
         self._identical: Callable[[], bool] | None = None
 
+    def __len__(self) -> int:
+        return len(self._keys)
+
     def add(self, container: Any, key: Any, expected: object, path: Path) -> None:
         """Adds one entry. A member of a class is read as Python reads it: a class that comes to shadow an
         inherited member is noticed."""

@@ -16,6 +16,7 @@ HookFact: TypeAlias = tuple[Path, str, str]
 
 _BACKWARD = ("_backward_hooks", "_backward_pre_hooks")
 _GLOBAL_BACKWARD = ("_global_backward_hooks", "_global_backward_pre_hooks")
+_Handle = torch.utils.hooks.RemovableHandle
 _DEPTH = 8  # of functions that hold functions; one may hold itself
 _CHECKING = ("torch.export._unlift",)  # checks the inputs of an exported program, as the guards do
 
@@ -115,8 +116,8 @@ class Hooks:
 
     def hold(self) -> bool:
         """Whether the hooks are those of capture."""
-        if torch.utils.hooks.RemovableHandle.next_id == self._counter and all(
-            list(table.values()) == hooks for table, hooks in self._tables
+        if _Handle.next_id == self._counter and (
+            not self._tables or all(list(table.values()) == hooks for table, hooks in self._tables)
         ):
             return True
         return self._search()
@@ -130,7 +131,7 @@ class Hooks:
             *(vars(m).get(table) or {} for _, m in modules_of(self._model) for table in FORWARD_HOOKS),
         ]
         self._tables = [(table, list(table.values())) for table in tables if table]
-        self._counter = torch.utils.hooks.RemovableHandle.next_id
+        self._counter = _Handle.next_id
         return True
 
     def violation(self) -> str | None:

@@ -1,13 +1,13 @@
 """The global modes that change what a program computes, by name."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 
-from graphopt.internals import functorch_level, torch_function_modes
+from graphopt.internals import any_autocast, deterministic_algorithms, functorch_level, torch_function_modes
 
 
 def _autocast(device: str) -> object:
@@ -19,7 +19,7 @@ MODES: dict[str, Callable[[], object]] = {
     "autocast on cpu": partial(_autocast, "cpu"),
     "autocast on cuda": partial(_autocast, "cuda"),
     "default dtype": torch.get_default_dtype,
-    "deterministic algorithms": torch.are_deterministic_algorithms_enabled,
+    "deterministic algorithms": deterministic_algorithms,
     "torch function modes": torch_function_modes,
     "functorch level": functorch_level,
     "grad mode": torch.is_grad_enabled,
@@ -42,6 +42,7 @@ SETTINGS: dict[str, tuple[Any, str]] = {
     for name in names
 }
 _ENVIRONMENT = "environment variable "
+_AUTOCAST = "autocast on "
 
 
 _AUTOCAST_DTYPE = "autocast dtype on "
@@ -68,3 +69,22 @@ def reader(mode: str) -> Callable[[], object]:
         read: Callable[[], object] = getattr(owner, name)
         return read
     return MODES[mode]
+
+
+def modes_check(modes: Sequence[tuple[str, object]]) -> Callable[[], bool]:
+    """A function that says whether modes, by name, have the values that are given with them, as
+    straight-line Python. Where autocast is off on all devices it is asked for all at once."""
+    names: dict[str, object] = {"any_autocast": any_autocast}
+    off, lines = list[str](), ["def hold():"]
+    for number, (mode, value) in enumerate(modes):
+        names[f"read_{number}"], names[f"value_{number}"] = reader(mode), value
+        differs = f"read_{number}() != value_{number}"
+        if mode.startswith(_AUTOCAST) and value is None:
+            off.append(differs)
+        else:
+            lines.append(f"    if {differs}: return False")
+    if off:
+        lines.append(f"    if any_autocast() and ({' or '.join(off)}): return False")
+    exec(compile("\n".join([*lines, "    return True"]), "<graphopt guard>", "exec"), names)
+    made: Callable[[], bool] = names["hold"]  # type: ignore[assignment]
+    return made

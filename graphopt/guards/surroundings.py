@@ -14,7 +14,7 @@ from graphopt.guards.arguments import shown
 from graphopt.guards.entries import Entries, same_constant
 from graphopt.guards.facts import Facts, SettledFact
 from graphopt.guards.hooks import Hooks
-from graphopt.guards.modes import reader
+from graphopt.guards.modes import modes_check, reader
 from graphopt.guards.places import Attributes, Path, held, is_private, locate, modules_of, reachable
 from graphopt.guards.state import Looks, OwnedState
 
@@ -61,7 +61,7 @@ class Surroundings:
 
     def __init__(self, facts: Facts, model: torch.nn.Module, looks: Looks) -> None:
         self._facts, self._model, self._looks = facts, model, looks
-        self._modes = [(reader(fact.mode), fact.value) for fact in facts.modes]
+        self._modes_hold = modes_check([(fact.mode, fact.value) for fact in facts.modes])
         self._hooks = Hooks(facts.hooks, model)
         self._missing: str | None = None
         self._fixed: Entries | None = None
@@ -126,11 +126,10 @@ class Surroundings:
 
     def hold(self) -> bool:
         """Whether every fact holds."""
-        for read, value in self._modes:
-            if read() != value:
-                return False
+        if not self._modes_hold():
+            return False
         try:
-            if self._missing is not None or not self._ways.hold():
+            if self._missing is not None or (self._ways and not self._ways.hold()):
                 self._bind()
                 if self._missing is not None:
                     return False
@@ -140,10 +139,10 @@ class Surroundings:
                 and ((not any(self._empty) and list(map(len, self._sized)) == self._sizes) or self._marked())
                 and list(map(type, self._modules)) == self._classes
                 and self._fixed.hold()
-                and list(chain.from_iterable(self._children)) == self._order
-                and self._constants.hold()
+                and (not self._children or list(chain.from_iterable(self._children)) == self._order)
+                and (not self._constants or self._constants.hold())
                 and (not self._facts.settled or self._settled.hold())
-                and self.state.hold()
+                and (not self._facts.state or self.state.hold())
             )
         except (KeyError, IndexError, AttributeError):
             self._missing = "something that was there at capture"
@@ -170,9 +169,10 @@ class Surroundings:
 
     def violation(self) -> str:
         """A sentence that names the first fact that does not hold."""
-        for (read, value), fact in zip(self._modes, self._facts.modes, strict=True):
-            if read() != value:
-                return f"{fact.mode} is {read()!r}, captured with {value!r}"
+        for fact in self._facts.modes:
+            value = reader(fact.mode)()
+            if value != fact.value:
+                return f"{fact.mode} is {value!r}, captured with {fact.value!r}"
         self._bind()
         if self._missing is not None:
             return f"{self._missing} is not there"
