@@ -68,6 +68,12 @@ class Table:
             total += weight * self._logs[position]
         return math.exp(total) * beyond
 
+    def by_rows(self, rows: float, columns: float) -> float:
+        """Seconds for rows, of a table by rows and columns. Longer rows than the longest that were measured
+        count as more of these: what a call takes by itself is not what grows with them."""
+        longest = self.axes[1][-1]
+        return self.at(rows, columns) if columns <= longest else self.at(rows * columns / longest, longest)
+
     @cached_property
     def least(self) -> float:
         """Seconds of the smallest work: what a call takes by itself."""

@@ -55,7 +55,7 @@ class Prices:
                 return self.windows(plan)
             case Reduced(_, of):
                 rows = piece.elements
-                return self._at("reduce", rows, max(of.elements // rows, 1))
+                return self._reduced(rows, max(of.elements // rows, 1))
             case Total(parts, number):
                 return self.total([c for c, _ in parts], number, piece.indices)
             case Joined():
@@ -80,8 +80,8 @@ class Prices:
         else:
             seconds += self._at("rows", 2 * _size(made) * self._itemsize)
         if not {*others} <= needed:  # summed before
-            seconds += self._at("reduce", _size({*others} & needed), _size({*others} - needed))
-        return seconds + (0.0 if made <= kept else self._at("reduce", _size(kept), _size(made - kept)))
+            seconds += self._reduced(_size({*others} & needed), _size({*others} - needed))
+        return seconds + (0.0 if made <= kept else self._reduced(_size(kept), _size(made - kept)))
 
     def written(self, out: Iterable[Index]) -> float:
         """To write a tensor over some indices, which making it takes at least."""
@@ -104,7 +104,7 @@ class Prices:
             return seconds + self._at("pointwise", elements * self._itemsize)
         if rows == columns == 1 and (batch > 1 or inner > self._longest_dot):
             multiplied = self._at("pointwise", 3 * batch * inner * self._itemsize)
-            return seconds + multiplied + self._at("reduce", batch, inner)
+            return seconds + multiplied + self._reduced(batch, inner)
         views = 2 * self._at("view")
         if min(rows, columns) <= NARROW:  # few rows are multiplied faster than few columns
             rows, columns = sorted((rows, columns))
@@ -127,7 +127,7 @@ class Prices:
         """To sum over windows."""
         seconds = 0.0
         if plan.elements > plan.left:
-            seconds = self._at("reduce", plan.left, plan.elements // plan.left)
+            seconds = self._reduced(plan.left, plan.elements // plan.left)
         return seconds + sum(min(self._by_parts(one), self._by_windows(one)) for one in plan.stages)
 
     def is_by_parts(self, sums: Sums, rows: int) -> bool:
@@ -141,13 +141,13 @@ class Prices:
             return math.inf
         every = {part for one in parts for part in one}
         together = {one[:end] for one in parts for end in range(2, len(one) + 1)}
-        seconds = sum(self._at("reduce", stage.rows, part.length) for part in every if part.length > 1)
+        seconds = sum(self._reduced(stage.rows, part.length) for part in every if part.length > 1)
         seconds += len(together) * self._at("pointwise", 3 * stage.rows * self._itemsize)
         return seconds + self._at("copy", 2 * len(parts) * stage.rows * self._itemsize)
 
     def _by_windows(self, stage: Stage) -> float:
         sums = stage.sums
-        seconds = self._at("reduce", stage.rows * sums.count, sums.length)
+        seconds = self._reduced(stage.rows * sums.count, sums.length)
         if sums.start < 0 or sums.highest >= sums.size:
             elements = (sums.highest + 1 - sums.start + sums.size) * stage.rows
             seconds += self._at("pad", elements * self._itemsize)
@@ -175,6 +175,9 @@ class Prices:
     def relaid(self, elements: int) -> float:
         """To lay a result out as a part of larger memory."""
         return self._at("pointwise", 2 * elements * self._itemsize)
+
+    def _reduced(self, rows: float, columns: float) -> float:
+        return self._tables["reduce"].by_rows(rows, columns)
 
     def _at(self, table: str, *sizes: float) -> float:
         key = (table, *sizes)

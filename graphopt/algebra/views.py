@@ -70,23 +70,18 @@ def _placed(
     if stride == 0:
         return (new_index(size),)
     digits = _digits(stride, atoms, weights)
-    if all(digit * (size - 1) <= free for digit, free in zip(digits, room, strict=True)):
-        index = new_index(size)
-        for place, digit in enumerate(digits):
-            if digit:
-                steps[place][index] = digit
-                room[place] -= digit * (size - 1)
-        return (index,)
-    # It runs through one atom to its end, and on through slower ones.
-    place = next(place for place, digit in enumerate(digits) if digit)
-    if sum(map(bool, digits)) != 1:
-        raise NoPolynomial
-    inner, over = divmod(atoms[place].size, digits[place])
-    if over or size % inner or digits[place] * (inner - 1) > room[place]:
-        raise NoPolynomial
+    inner = size
+    if any(digit * (size - 1) > free for digit, free in zip(digits, room, strict=True)):
+        # It runs through one atom to its end, and on through slower ones.
+        inner = min(atom.size // digit for atom, digit in zip(atoms, digits, strict=True) if digit)
+        short = any(digit * (inner - 1) > free for digit, free in zip(digits, room, strict=True))
+        if inner < 2 or size % inner or short:
+            raise NoPolynomial
     index = new_index(inner)
-    steps[place][index] = digits[place]
-    room[place] -= digits[place] * (inner - 1)
+    for place, digit in enumerate(digits):
+        if digit:
+            steps[place][index] = digit
+            room[place] -= digit * (inner - 1)
     return (*_placed(size // inner, stride * inner, atoms, weights, room, steps), index)
 
 

@@ -185,17 +185,19 @@ def _other(node: Node, tensors: list[Value], profile: Profile, sizes: Sizes) -> 
     results = [value for value in node.results if isinstance(value.type, TensorType)]
     kind = _refined(node, kind_of(node.op), tensors, results[0])
     largest = max(map(sizes.elements, tensors))
+    table = profile.tables[kind]
     if kind in _PAIRED:
-        size: tuple[float, ...] = _rows(node, kind, largest, sizes.elements(results[0]), sizes)
-    elif kind == "rows":
-        size = (2 * sum(map(sizes.bytes, results)),)
-    elif kind in _BY_BYTES:
-        size = (sum(_footprint(value, sizes) for value in tensors),)
-    elif kind in ("gather", "scan", "random", "sort", "pool"):
-        size = (sizes.elements(results[0]) if kind == "gather" else largest,)
+        rows, columns = _rows(node, kind, largest, sizes.elements(results[0]), sizes)
+        at = table.by_rows(max(rows, 1), max(columns, 1))
     else:
-        size = (largest,)
-    at = profile.tables[kind].at(*(max(one, 1) for one in size))
+        size = largest
+        if kind == "rows":
+            size = 2 * sum(map(sizes.bytes, results))
+        elif kind in _BY_BYTES:
+            size = sum(_footprint(value, sizes) for value in tensors)
+        elif kind == "gather":
+            size = sizes.elements(results[0])
+        at = table.at(max(size, 1))
     if node.op.startswith("aten._safe_softmax."):  # it looks for rows of −inf alone
         tables, made = profile.tables, max(sizes.bytes(results[0]), 1)
         at += tables["compare"].at(largest) + tables["scan"].at(largest) + tables["pointwise"].at(3 * made)
