@@ -45,14 +45,12 @@ class Choice(Factor):
     @property
     def is_whole(self) -> bool:
         """Whether all of the index is read, so that each of its elements raises that is out of range."""
-        accesses, sizes = self.accesses[:-1], shape_of(self.index)
-        met = [index for access in accesses for index, _ in access.steps]
-        return len(met) == len({*met}) and all(
-            access == along(access.steps[0][0]) and access.steps[0][0].size == size
-            if access.steps
-            else size == 1
-            for access, size in zip(accesses, sizes, strict=True)
-        )
+        accesses = self.accesses[:-1]
+        read = [access.steps[0][0] if access.steps else None for access in accesses]
+        met = [index for index in read if index is not None]
+        whole = tuple(Access() if index is None else along(index) for index in read)
+        sizes = tuple(1 if index is None else index.size for index in read)
+        return len(met) == len({*met}) and accesses == whole and sizes == shape_of(self.index)
 
     def of(self, value: Value) -> "Choice":
         """The same of another index of that type."""

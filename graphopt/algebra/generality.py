@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import sympy
-from torch.utils._sympy.functions import FloatTrueDiv, ToFloat
+from torch.utils._sympy.functions import FloatTrueDiv
 
 from graphopt.algebra.blocks import Change, Place, Spelled
 from graphopt.algebra.equality import Equal
@@ -124,9 +124,7 @@ class _General:
                 dim = self._apart.dim(one, other)
                 return first if isinstance(dim, int) else sizes.value(dim)
             case Lit(float() as one), Lit(float() as other) if one != other:
-                if one.is_integer() and other.is_integer():
-                    return sizes.value(self._apart.dim(int(one), int(other)))
-                return sizes.share(*self._apart.ratio(one, other))
+                return sizes.value(self._apart.scale(one, other))
             case Items(kind, items), Items(same, others) if (kind, len(items)) == (same, len(others)):
                 return Items(kind, tuple(self._arg(a, b, sizes) for a, b in zip(items, others, strict=True)))
             case Slice(), Slice():
@@ -151,19 +149,11 @@ class _Sizes:
         return found
 
     def value(self, size: sympy.Expr) -> Value:
-        """A value that is the size: sums and products of symbols. Raises NotGeneral for others."""
+        """A value that is the size: sums and products of symbols, or a number over one. Raises NotGeneral for
+        others."""
         if size not in self._known:
             self._known[size] = self._made(size)
         return self._known[size]
-
-    def share(self, number: float, size: sympy.Expr) -> Value:
-        """A value that is a number over a size."""
-        share = FloatTrueDiv(sympy.Float(number), ToFloat(size))
-        if share not in self._known:
-            self._known[share] = self._node(
-                "operator.truediv", (Lit(number), self.value(size)), share, "float"
-            )
-        return self._known[share]
 
     def _made(self, size: sympy.Expr) -> Value:
         if isinstance(size, sympy.Symbol):
@@ -172,6 +162,9 @@ class _Sizes:
                 return place
             value, dim = place
             return self._node("aten.sym_size.int", (value, Lit(dim)), size)
+        if isinstance(size, FloatTrueDiv):
+            number, whole = size.args
+            return self._node("operator.truediv", (Lit(float(number)), self.value(whole.args[0])), size)
         op = "operator.add" if isinstance(size, sympy.Add) else "operator.mul"
         first, rest = size.as_two_terms() if isinstance(size, sympy.Add | sympy.Mul) else _halves(size)
         return self._node(op, (self._operand(rest), self._operand(first)), size)
@@ -179,7 +172,8 @@ class _Sizes:
     def _operand(self, size: sympy.Expr) -> Value | Lit:
         return Lit(int(size)) if isinstance(size, sympy.Integer) else self.value(size)
 
-    def _node(self, op: str, args: tuple[Value | Lit, ...], size: sympy.Expr, kind: str = "int") -> Value:
+    def _node(self, op: str, args: tuple[Value | Lit, ...], size: sympy.Expr) -> Value:
+        kind = "float" if isinstance(size, FloatTrueDiv) else "int"
         node = self._draft.node(op, args, SymType(kind, size), like=self._like)
         self._new.append(node)
         return node.results[0]

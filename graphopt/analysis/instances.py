@@ -12,6 +12,7 @@ from functools import cached_property
 from itertools import combinations_with_replacement
 
 import sympy
+from torch.utils._sympy.functions import FloatTrueDiv, ToFloat
 
 from graphopt.analysis.sizes import Sizes
 from graphopt.ir.graph import Arg, Graph, Node, Sequence, Slice, Value, replace_values
@@ -113,15 +114,16 @@ class Instances:
                     return size + (first - one)
         raise NotGeneral
 
-    def ratio(self, first: float, second: float) -> tuple[float, sympy.Expr]:
-        """The number, and the size that it is divided by, for what is one number in the first instance, and
-        another in the second. Raises NotGeneral."""
+    def scale(self, first: float, second: float) -> sympy.Expr:
+        """What is one number in the first instance, and another in the second: a multiple of a size, or a
+        number over one. Raises NotGeneral."""
         for size, (one, other) in self._sizes.items():
-            number = float(f"{first * one:.12g}")
-            if math.isclose(number / one, first, rel_tol=EXACT) and math.isclose(
-                number / other, second, rel_tol=EXACT
-            ):
-                return number, size
+            times, number = first / one, float(f"{first * one:.12g}")
+            if times.is_integer() and times * other == second:
+                return int(times) * size
+            shares = (number / one, first), (number / other, second)
+            if all(math.isclose(*pair, rel_tol=EXACT) for pair in shares):
+                return FloatTrueDiv(sympy.Float(number), ToFloat(size))
         raise NotGeneral
 
     def kind(self, first: Type, second: Type) -> Type:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from graphopt.algebra.choices import chosen
-from graphopt.algebra.polynomial import NoPolynomial, Polynomial, leaf, times
+from graphopt.algebra.choices import ALONG, GATHER, INDEX, Choice, chosen, gathered
+from graphopt.algebra.polynomial import Access, Index, NoPolynomial, Polynomial, along, leaf, times
 from graphopt.ir.graph import Value
 from graphopt.ir.types import TensorType
 from tests.passes.test_sum_product import M, N, optimized
@@ -41,13 +41,68 @@ NO_INDEX: dict[str, list[Polynomial]] = {
     "a multiple of integers": [ROWS.scaled(Fraction(2))],
     "a product of integers": [times(ROWS, ROWS)],
     "floats": [_tensor("x", torch.float32, 4)],
-    "gathered integers": [chosen(_tensor("j", torch.int64, 9), (0,), [ROWS], 0, True)],
+    "gathered integers": [chosen(_tensor("j", torch.int64, 9), (0,), [ROWS], 0, INDEX)],
     "three of them": [ROWS] * 3,
 }
 
 
 @pytest.mark.parametrize("name", NO_INDEX)
 def test_what_says_where_is_not_known_of(name: str) -> None:
-    assert chosen(TABLE, (0,), [ROWS], 0, True).shape == (4, 3)
+    assert chosen(TABLE, (0,), [ROWS], 0, INDEX).shape == (4, 3)
     with pytest.raises(NoPolynomial):
-        chosen(TABLE, (0,), NO_INDEX[name], 0, True)
+        chosen(TABLE, (0,), NO_INDEX[name], 0, INDEX)
+
+
+THREE, FOUR, OTHER = Index(0, 3), Index(1, 4), Index(2, 4)
+
+
+@pytest.mark.parametrize(
+    "shape, accesses, whole",
+    [
+        ((3, 4), (along(THREE), along(FOUR)), True),
+        ((4, 3), (along(FOUR), along(THREE)), True),
+        ((1, 4), (Access(), along(FOUR)), True),
+        ((), (), True),
+        ((3, 4), (along(THREE), Access()), False),
+        ((5, 4), (along(THREE), along(FOUR)), False),
+        ((4, 4), (along(FOUR), along(FOUR)), False),
+        ((4, 4), (along(FOUR), along(OTHER)), True),
+        ((5,), (Access(1, ((FOUR, 1),)),), False),
+        ((7,), (Access(0, ((FOUR, 2),)),), False),
+    ],
+)
+def test_only_an_index_that_is_read_as_a_whole_raises_by_each_of_its_elements(
+    shape: tuple[int, ...], accesses: tuple[Access, ...], whole: bool
+) -> None:
+    cpu = torch.device("cpu")
+    index = Value("i", TensorType(torch.int64, shape, None, cpu))
+    value = Value("c", TensorType(torch.float32, (*shape, 9), None, cpu))
+    assert Choice(value, (*accesses, Access(2)), index, GATHER).is_whole == whole
+
+
+@pytest.mark.parametrize(
+    "of, dim, index, gather, along_",
+    [
+        ((4, 5), 1, (4, 3), (4, 3), (4, 3)),
+        ((4, 5), 0, (3, 5), (3, 5), (3, 5)),
+        ((4, 5), 1, (1, 3), (1, 3), (4, 3)),
+        ((4, 5), 1, (2, 3), (2, 3), (2, 3)),
+        ((1, 5), 1, (1, 3), (1, 3), (1, 3)),
+        ((1, 5), 1, (4, 3), (4, 3), (4, 3)),
+        ((4, 1), 1, (4, 3), None, None),
+    ],
+)
+def test_elements_are_gathered_from_the_places_that_the_index_has(
+    of: tuple[int, ...],
+    dim: int,
+    index: tuple[int, ...],
+    gather: tuple[int, ...] | None,
+    along_: tuple[int, ...] | None,
+) -> None:
+    a, i = _tensor("a", torch.float32, *of), _tensor("i", torch.int64, *index)
+    for by, shape in ((GATHER, gather), (ALONG, along_)):
+        if shape is None:
+            with pytest.raises(NoPolynomial):
+                gathered(a, dim, i, by)
+        else:
+            assert gathered(a, dim, i, by).shape == shape

@@ -73,6 +73,10 @@ FOUND: dict[str, tuple[Callable[..., Any], Shapes, Shapes, str]] = {
         lambda a, y: (a.t() @ a / (2 * a.shape[0])) @ y,
         ((600, 40), (40,)), ((9, 40), (40,)), "",
     ),
+    "a share that is whole at some sizes": (
+        lambda a, b, x: a @ b @ x * (7 * 11 * 13 * 17 * 19) / a.shape[0],
+        ((6, 7), (7, 8), (8,)), ((9, 4), (4, 30), (30,)), "",
+    ),
     "a product with a size": (
         lambda a, b, x: a @ b @ x * a.shape[0], ((6, 7), (7, 8), (8,)), ((9, 4), (4, 30), (30,)), "a·(b·x)",
     ),
