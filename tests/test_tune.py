@@ -99,7 +99,10 @@ def test_what_is_alike_is_timed_once() -> None:
 
 
 def test_what_would_be_done_as_it_is_is_not_timed() -> None:
-    assert not timed(lambda a, b, x: a @ (b @ x), (512, 512), (512, 512), (512,))
+    assert not timed(lambda a, b, x: a @ (b @ x), M, M, V)
+    assert not timed(lambda a, b, c: (a @ b) @ c, M, M, M)
+    assert not timed(lambda a, b, c: a @ (b + c), M, M, M)
+    assert not timed(lambda a, b: (a * b).sum(1), M, M)
 
 
 def test_what_is_run_again_is_not_timed_for_it_is_in_no_form() -> None:
