@@ -1,6 +1,6 @@
 """Regions with stages: what is read in part only, through functions, is computed there only."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import prod
 
 from graphopt.algebra.choices import Choice
@@ -20,7 +20,6 @@ from graphopt.algebra.stages import (
     operand_term,
     put,
 )
-from graphopt.analysis.memory import Memory
 from graphopt.analysis.partition import Partition
 from graphopt.ir.graph import Graph, Node, Value
 from graphopt.ir.operands import shape_of, tensor_of
@@ -41,7 +40,6 @@ class Narrowing:
         """`regions`: the plain ones. `fixed` values are there, whatever is needed of them; so are those that
         are computed more than `deepest` stages before what is wanted whole."""
         self._graph, self._fixed, self._deepest = graph, fixed, deepest
-        self._memory = graph.analysis(Memory)
         self._regions = regions
         self._functions: dict[str, Function] = {}
         self._polynomials: dict[str, Polynomial] = {}
@@ -57,22 +55,25 @@ class Narrowing:
     def __iter__(self) -> Iterator[Region]:
         """Regions of what hangs together by values that are needed in part."""
         together = Partition()
-        targets = []
+        targets, met = list[Node](), dict[str, Node]()
         for node in self._graph.nodes:
             name = node.results[0].name if node.results else ""
             if name not in self._polynomials and name not in self._functions:
                 continue
-            read = [*self._read(node)]
-            for value in read:
-                if self.is_narrow(value):
-                    together.unite(name, value.name)
-            if not self.is_narrow(node.results[0]) and any(map(self.is_narrow, read)):
+            narrow = [value.name for value in self._read(node) if self.is_narrow(value)]
+            for other in narrow:
+                together.unite(name, other)
+                met[name], met[other] = node, self._graph.producer[other]
+            if narrow and not self.is_narrow(node.results[0]):
                 targets.append(node)
         groups: dict[str, list[Node]] = {}
+        members: dict[str, dict[str, Node]] = {}
         for node in targets:
             groups.setdefault(together.find(node.results[0].name), []).append(node)
+        for name, node in met.items():
+            members.setdefault(together.find(name), {})[name] = node
         for name, nodes in groups.items():
-            region = self._region(nodes, [v for v in self._narrow if together.find(v.name) == name])
+            region = self._region(nodes, members[name])
             if region is not None:
                 yield region
 
@@ -91,10 +92,6 @@ class Narrowing:
         ends = function.ends if function is not None else ()
         return [size for dim, size in enumerate(shape_of(value)) if dim not in ends]
 
-    @property
-    def _narrow(self) -> list[Value]:
-        return [value for node in self._graph.nodes for value in node.results if self.is_narrow(value)]
-
     def _learn(self) -> None:
         """What is known of each node: a polynomial, or a function, or what it rearranges."""
         for node in self._graph.nodes:
@@ -104,10 +101,9 @@ class Narrowing:
             p = self._regions.polynomial(node)
             if p is None:
                 p = self._rearranged(node)
-            function = None if p is not None or self._memory.is_part(node) else function_of(node)
             if p is not None:
                 self._polynomials[name] = p
-            elif function is not None:
+            elif (function := function_of(node)) is not None:
                 self._functions[name] = function
 
     def _rearranged(self, node: Node) -> Polynomial | None:
@@ -182,23 +178,21 @@ class Narrowing:
         pattern = asked_of(self._functions.get(name), factor, term)
         self._asked.setdefault(name, {})[key_of(pattern)] = pattern
 
-    def _region(self, targets: Sequence[Node], narrow: Sequence[Value]) -> Region | None:
-        """Targets that read values which are needed in part, and these."""
+    def _region(self, targets: Sequence[Node], members: Mapping[str, Node]) -> Region | None:
+        """Targets that read values which are needed in part, and what makes these: the nodes, by result."""
         found, stages = list[Polynomial](), dict[str, Stage]()
         for node in targets:
             if tensor_of(node.results[0]) is None:
                 return None
             found.append(united(self._staged(self._polynomials[node.results[0].name], stages)))
-        names = {value.name for value in narrow} | {node.results[0].name for node in targets}
-        wanted = {name: self._graph.producer[name] for name in names}
-        inside = [one for node in wanted.values() for one in self._regions.inside(node)]
-        wanted.update((one.results[0].name, one) for one in inside)
+        inside = (one for node in members.values() for one in self._regions.inside(node))
+        wanted = {**members, **{one.results[0].name: one for one in inside}}
         order = {node.name: place for place, node in enumerate(self._graph.nodes)}
         nodes: list[Node] = []
         made = set[str]()
         for name, node in sorted(wanted.items(), key=lambda one: order[one[1].name]):
             # Others may read what only shows parts of what stays.
-            shows = name not in names and self._regions.is_shown(node.results[0])
+            shows = name not in members and self._regions.is_shown(node.results[0])
             if not shows or made & {one.name for one in node.operands}:
                 nodes.append(node)
                 made.add(name)
@@ -213,7 +207,7 @@ class Narrowing:
     def _staged_term(self, term: Term, stages: dict[str, Stage]) -> Term:
         factors, gone = list[Factor](), set[Factor]()
         for factor in term.factors:
-            if not isinstance(factor, Choice) and self.is_narrow(factor.leaf):
+            if self.is_narrow(factor.leaf):
                 pattern = asked_of(self._functions.get(factor.leaf.name), factor, term)
                 gone.update(one for one in pattern.accesses if isinstance(one, Choice))
                 if self._regions.is_shown(factor.leaf):

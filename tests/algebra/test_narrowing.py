@@ -66,6 +66,24 @@ def test_what_shows_parts_of_what_stays_is_no_part_of_a_region() -> None:
     assert seen(text) == ("u h", ["m u h v r y"], ["y"])
 
 
+def test_what_shows_parts_in_part_is() -> None:
+    text = CHAIN.replace(
+        "%f: f32[16, 16] = aten.exp.default(%a)", "%f: f32[16, 16]{1, 16} = aten.t.default(%a)"
+    )
+    assert seen(text) == ("f g h", ["f g h r y"], ["y"])
+
+
+def test_what_hangs_together_is_one_region() -> None:
+    text = CHAIN.replace(
+        "return %y",
+        """%k: f32[16, 16] = aten.sin.default(%b)
+     %l: f32[16] = aten.select.int(%k, 0, 3)
+     %z: f32[16] = aten.mul.Tensor(%l, %l)
+     return %z, %y""",
+    )
+    assert seen(text) == ("f g h k", ["f g h r y", "k l z"], ["y", "z"])
+
+
 def test_of_integers_none_are_made() -> None:
     text = """graph {
      %i: i64[16] = argument 0
