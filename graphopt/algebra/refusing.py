@@ -21,13 +21,10 @@ def against(better: Better, whole: Spelled, given: Memory, beside: Substitution)
         return "an operand may be written in between"
     if any(effect_of(node) is Effect.RAISES for node in better.block.nodes) and _is_between(better, whole):
         return "what is done in between would not be done before it raises"
-    for node in (place.node for place in better.change.places):
-        reason = whole.given.denial(node)
-        if reason is not None:
-            return reason
-        if any(map(given.storage_written, node.results)):
-            return "the result is written later"
-    return None
+    nodes = [place.node for place in better.change.places]
+    if any(given.storage_written(value) for node in nodes for value in node.results):
+        return "the result is written later"
+    return next(filter(None, map(whole.given.denial, nodes)), None)
 
 
 def too_large(better: Better, whole: Spelled, fixed: Callable[[Value], bool]) -> str | None:

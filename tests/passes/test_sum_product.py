@@ -165,6 +165,21 @@ def test_what_is_written_later_is_left(later: str) -> None:
     assert [missed.why_not for missed in outcome.missed] == ["the result is written later"]
 
 
+def test_where_one_of_two_results_is_written_later_both_are_left() -> None:
+    graph = parse_graph("""graph {
+        %a: f32[256, 256] = argument 0
+        %v: f32[256] = argument 1
+        %w: f32[256] = argument 2
+        %b: f32[256, 256] = aten.mm.default(%a, %a)
+        %y: f32[256] = aten.mv.default(%b, %v)
+        %z: f32[256] = aten.mv.default(%b, %w)
+        %r: f32[256] = aten.relu_.default(%y)
+        return %r, %z }""")
+    outcome = run_passes(graph, [SumProduct()])
+    assert not outcome.steps
+    assert {missed.why_not for missed in outcome.missed} == {"the result is written later"}
+
+
 def test_where_one_of_two_results_is_not_proven_the_same_both_are_left(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
