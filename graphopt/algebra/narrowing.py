@@ -119,8 +119,7 @@ class Narrowing:
     def _read(self, node: Node) -> Iterator[Value]:
         """The values that a node reads, or those that it is read through."""
         nodes = node, *self._regions.inside(node)
-        made = {one.results[0].name for one in nodes}
-        yield from {v.name: v for one in nodes for v in one.operands if v.name not in made}.values()
+        yield from {value.name: value for one in nodes for value in one.operands}.values()
 
     def _visit(self, node: Node) -> None:
         """Notes what a node needs of its operands."""
@@ -205,11 +204,11 @@ class Narrowing:
         return Polynomial(p.dims, tuple(self._staged_term(term, stages) for term in p.terms))
 
     def _staged_term(self, term: Term, stages: dict[str, Stage]) -> Term:
-        factors, gone = list[Factor](), set[Factor]()
+        factors, gone = list[Factor](), set[object]()
         for factor in term.factors:
             if self.is_narrow(factor.leaf):
                 pattern = asked_of(self._functions.get(factor.leaf.name), factor, term)
-                gone.update(one for one in pattern.accesses if isinstance(one, Choice))
+                gone.update(pattern.accesses)
                 if self._regions.is_shown(factor.leaf):
                     (part,) = put(self._polynomials[factor.leaf.name], pattern).terms
                     factors += self._staged_term(part, stages).factors
