@@ -211,6 +211,20 @@ def _views(env: Env) -> Iterator[str]:
         yield f"torch.stack([{m}, {m}]).sum(0)"
 
 
+def _gathers(env: Env) -> Iterator[str]:
+    for m, a in env.items():
+        if a.dim() == 2:
+            rows, last = min(2, a.shape[0]), a.shape[1] - 1
+            yield from (
+                f"{m}.gather(1, torch.tensor([[{last}, 0, 0]] * {rows}))",
+                f"{m}[torch.tensor([0, -1])]",
+            )
+            yield from (f"{m}.gather(0, torch.tensor([[{a.shape[0] - 1}] * {last + 1}] * 2))",)
+            yield f"torch.take_along_dim({m}, torch.tensor([[0, -1, 5]]), 1)"
+            yield f"torch.take_along_dim({m}, torch.tensor([[-7]] * {a.shape[0]}), 1)"
+            yield f"torch.index_select({m}, 1, torch.tensor([{last}, 0]))"
+
+
 def _blocks(env: Env) -> Iterator[str]:
     for m, n, a, b in _pairs(env, 2, 2):
         if a.shape[0] == b.shape[0]:
@@ -267,7 +281,7 @@ def _writes(env: Env) -> Iterator[str]:
 
 KINDS: tuple[Pool, ...] = (
     _matrix_products, _matrix_products, _vectors, _vectors, _batched, _sums, _sums, _fused, _numbers,
-    _reduced, _views, _views, _blocks, _parts, _known, _writes,
+    _reduced, _views, _views, _gathers, _blocks, _parts, _known, _writes,
 )  # fmt: skip
 
 

@@ -59,7 +59,9 @@ WITHOUT: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]] = {
     "three": (
         lambda x, w, b: F.conv3d(x, w, b, 1, 1).mean((2, 3, 4)), ((2, 8, 12, 12, 12), (16, 8, 3, 3, 3), (16,))
     ),
-    "the mean over everything": (lambda x, w, b: F.conv2d(x, w, b, padding=1).mean(), (X, W, B)),
+    "the mean over everything": (
+        lambda x, w, b: F.conv2d(x, w, b, padding=1).mean(), ((8, 16, 56, 56), W, B)
+    ),
     "global pooling": (
         lambda x, w, b: F.adaptive_avg_pool2d(F.conv2d(x, w, b), 1).flatten(1), (X, (64, 16, 1, 1), (64,))
     ),
