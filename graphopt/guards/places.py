@@ -22,6 +22,7 @@ from graphopt.guards.members import (
 )
 
 DEFAULTS = ("__defaults__", "__kwdefaults__")  # of functions
+PARTIAL = ("func", "args", "keywords")  # of functools.partial
 FORWARD_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 GLOBAL_FORWARD_HOOKS = ("_global_forward_hooks", "_global_forward_pre_hooks")  # of all modules
 _DICTIONARIES = (dict, OrderedDict, defaultdict)
@@ -141,6 +142,8 @@ def _step(thing: Any, name: str) -> tuple[Any, Any]:
             return vars(thing), name
         kind, _, variable = name.partition(" ")
         return (_Cells(thing), variable) if kind == "closure" else (thing.__globals__, variable)
+    if isinstance(thing, functools.partial) and name in PARTIAL:
+        return Attributes(thing), name
     own = {} if isinstance(thing, type) else getattr(thing, "__dict__", {})
     if isinstance(thing, torch.nn.Module):
         if is_hook(name):
@@ -251,6 +254,8 @@ def children(thing: Any) -> Iterator[tuple[str, Any]]:
             (name, child) for name, child in attributes if not ours or isinstance(child, torch.nn.Module)
         )
         yield from ((name, getattr(thing, name)) for name in slots_of(thing))
+        if isinstance(thing, functools.partial):
+            yield from ((name, getattr(thing, name)) for name in PARTIAL)
 
 
 def _placed(table: str, hooks: dict[int, Any]) -> Iterator[tuple[str, Any]]:

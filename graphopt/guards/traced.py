@@ -76,17 +76,16 @@ class TracedCheck:
             yield from self._same_member(path)
         elif path[-1] == "__defaults__":
             for i, value in enumerate(thing):
-                yield from self._same(value, f"{self._read(path)}[{i}]")
-        elif type(thing) is functools.partial:  # Dynamo takes none for itself
+                read = f"{self._read(path)}[{i}]"
+                if type(value) in SCALARS:
+                    yield from self._same_constant(value, read)
+                else:
+                    yield f"{read} is {self._named(value)}"
+        elif type(thing) is functools.partial:  # Dynamo takes none for itself; what is in it has facts
             read = self._read(path)
             yield f"type({read}) is {self._named(functools.partial)}"
-            yield f"{read}.func is {self._named(thing.func)}"
             yield f"len({read}.args) == {len(thing.args)}"
             yield f"tuple({read}.keywords) == {tuple(thing.keywords)!r}"
-            for i, value in enumerate(thing.args):
-                yield from self._same(value, f"{read}.args[{i}]")
-            for name, value in thing.keywords.items():
-                yield from self._same(value, f"{read}.keywords[{name!r}]")
         elif not isinstance(thing, types.MethodType):
             yield f"{self._read(path)} is {self._named(thing)}"
 
@@ -112,12 +111,6 @@ class TracedCheck:
         yield f"type({read}) is {self._named(fact.kind)}"
         if fact.value is not None:
             yield from self._same_constant(fact.value.value, read)
-
-    def _same(self, value: object, read: str) -> Iterator[str]:
-        if type(value) in SCALARS:
-            yield from self._same_constant(value, read)
-        else:
-            yield f"{read} is {self._named(value)}"
 
     def _same_constant(self, value: object, read: str) -> Iterator[str]:
         if value is None or isinstance(value, bool):

@@ -1,6 +1,7 @@
 """What forward reads besides its arguments and its model's own attributes: classes, functions, variables."""
 
 import copy
+import functools
 import os
 import pickle
 import types
@@ -242,3 +243,39 @@ def test_a_copy_made_after_a_change_does_not_take_the_change_for_granted(copied:
     model.act = torch.tanh
     with pytest.warns(UserWarning, match="runs the original"):
         assert torch.equal(copied(opt.module)(X), torch.tanh(X))
+
+
+def weighted(
+    weight: torch.Tensor, x: torch.Tensor, by: dict[str, float], *, rows: list[float]
+) -> torch.Tensor:
+    return x * weight * by["a"] * rows[0]
+
+
+class Partly(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.act = functools.partial(nn.functional.gelu, approximate="tanh")
+        self.weighted = functools.partial(weighted, torch.tensor(3.0), by={"a": 2.0}, rows=[1.0])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.act(x) + self.weighted(x)
+
+
+HELD: dict[str, Callable[[Partly], object]] = {
+    "a keyword": lambda m: m.act.keywords.update(approximate="none"),
+    "one keyword less": lambda m: m.act.keywords.clear(),
+    "an entry of a dictionary": lambda m: m.weighted.keywords["by"].update(a=5.0),
+    "an entry of a list": lambda m: m.weighted.keywords["rows"].__setitem__(0, 7.0),
+    "the elements of a tensor": lambda m: m.weighted.args[0].fill_(4.0),
+}
+
+
+@pytest.mark.parametrize("what", HELD)
+def test_what_a_partial_function_holds_is_looked_at_in_each_call(what: str) -> None:
+    model, x = Partly(), torch.randn(4)
+    opt = graphopt.optimize(model, (x,), measure=False, on_guard="recapture")
+    assert torch.equal(opt(x), model(x))
+    before = model(x)
+    HELD[what](model)
+    assert not torch.equal(model(x), before)
+    assert torch.equal(opt(x), model(x))
