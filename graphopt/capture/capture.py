@@ -267,7 +267,7 @@ def _is_read_unseen(model: torch.nn.Module, path: tuple[str, ...]) -> bool:
         return True  # some function names it
     if isinstance(owner, type):
         return True
-    if isinstance(owner, list | tuple | dict):
+    if isinstance(owner, list | tuple | dict | types.MappingProxyType):
         return len(owner) <= _MOST_WATCHED and not is_private(path)
     return not is_python_class(type(owner)) and not isinstance(owner, types.FunctionType | types.MethodType)
 
@@ -284,6 +284,7 @@ def _leads_to(holder: Any, name: str, value: object) -> bool:
     return container[key] is value
 
 
+_WHOLE = np.generic, set, frozenset, bytes, range  # what is compared as one
 _CALLABLES = (
     types.FunctionType,
     types.BuiltinFunctionType,
@@ -322,7 +323,7 @@ def _object_paths(
             continue
         shared = isinstance(thing, torch.Tensor) or id(thing) in firsts  # the other facts go one way only
         firsts.add(id(thing))
-        if isinstance(thing, (*_CALLABLES, np.generic)) or (shared and is_variable(path[-1])):
+        if isinstance(thing, (*_CALLABLES, *_WHOLE)) or (shared and is_variable(path[-1])):
             found[path] = None
     for entry in graph.inputs:
         if isinstance(entry.source, State) and entry.source.kind == "closure":

@@ -1,5 +1,6 @@
 """What forward may not read while it is traced, since nothing would show that it did, or undo it."""
 
+from array import array
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ def unreadable(thing: Any) -> str | None:
     it may be read."""
     if isinstance(thing, np.ndarray):
         return "a numpy array, which a graph would take as constant"
+    if isinstance(thing, array | bytearray | memoryview):
+        return "an array of numbers, which a graph would take as constant"
     if hasattr(type(thing), "__next__"):
         return "an iterator or open file, which a graph would not move on"
     if isinstance(thing, set | frozenset) and any(isinstance(item, torch.Tensor) for item in thing):

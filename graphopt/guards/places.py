@@ -25,7 +25,8 @@ DEFAULTS = ("__defaults__", "__kwdefaults__")  # of functions
 PARTIAL = ("func", "args", "keywords")  # of functools.partial
 FORWARD_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 GLOBAL_FORWARD_HOOKS = ("_global_forward_hooks", "_global_forward_pre_hooks")  # of all modules
-_DICTIONARIES = (dict, OrderedDict, defaultdict)
+_DICTIONARIES = (dict, types.MappingProxyType)
+_PLAIN = (dict, OrderedDict, defaultdict, types.MappingProxyType)  # without attributes of their own
 
 Path: TypeAlias = tuple[str, ...]
 
@@ -89,7 +90,8 @@ def is_hook(name: str) -> bool:
 
 def is_private(path: Path) -> bool:
     """Whether a path goes through something that no other class should read: "_cache"."""
-    return any(name.startswith("_") and not is_hook(name) for name in path)
+    plain = (*DEFAULTS, "__wrapped__")
+    return any(name.startswith("_") and not is_hook(name) and name not in plain for name in path)
 
 
 def is_variable(name: str) -> bool:
@@ -106,8 +108,9 @@ def locate(thing: Any, path: Path) -> tuple[Any, Any]:
     """The container that owns what a path leads to, and its key there: `container[key]` is the thing.
 
     A path goes from a model through sub-modules, parameters, attributes and class members by name, through
-    lists and dictionaries as "[0]" and "[key]", to variables that functions read as "closure x" and
-    "global x", and to hooks as "_forward_hooks 0" (from any module to those of all). Raises KeyError where
+    lists and dictionaries as "[0]" and "[key]", or "[@0]" by the place of a key that fits in no path, to
+    variables that functions read as "closure x" and "global x", and to hooks as "_forward_hooks 0" (from any
+    module to those of all). Raises KeyError where
     it leads nowhere.
     """
     container, key = _step(thing, path[0])
@@ -129,8 +132,13 @@ def _step(thing: Any, name: str) -> tuple[Any, Any]:
     if name.startswith("["):
         if isinstance(thing, list | tuple) and int(name[1:-1]) < len(thing):
             return thing, int(name[1:-1])
-        if isinstance(thing, dict):
+        if isinstance(thing, _DICTIONARIES):
             key: Any = name[1:-1]
+            if key.startswith("@"):
+                keys = [*thing]
+                if int(key[1:]) >= len(keys):
+                    raise KeyError(name)
+                return thing, keys[int(key[1:])]
             key = key if key in thing or not key.lstrip("-").isdigit() else int(key)
             if key in thing:
                 return thing, key
@@ -235,8 +243,11 @@ def children(thing: Any) -> Iterator[tuple[str, Any]]:
     thing = underlying(thing)
     if isinstance(thing, list | tuple):
         yield from ((f"[{i}]", child) for i, child in enumerate(thing))
-    elif type(thing) in _DICTIONARIES:
-        yield from ((f"[{key}]", child) for key, child in thing.items() if _fits_a_path(key))
+    elif isinstance(thing, _DICTIONARIES):
+        for place, (key, child) in enumerate(thing.items()):
+            yield f"[{key}]" if _fits_a_path(key) else f"[@{place}]", child
+        if type(thing) not in _PLAIN:
+            yield from getattr(thing, "__dict__", {}).items()
     elif isinstance(thing, types.FunctionType):
         yield from _variables(thing)
     elif isinstance(thing, torch.nn.Module):
@@ -281,7 +292,7 @@ def slots_of(thing: object) -> list[str]:
 
 
 def _fits_a_path(key: object) -> bool:
-    return type(key) is int or (isinstance(key, str) and not set(key) & set(".[]"))
+    return type(key) is int or (isinstance(key, str) and not set(key) & set("@.[]"))
 
 
 @functools.cache
@@ -323,6 +334,6 @@ def _opens(thing: Any) -> bool:
         return False
     if isinstance(thing, list | tuple | types.FunctionType | types.MethodType | property):
         return True
-    if type(thing) in _DICTIONARIES:
+    if isinstance(thing, _DICTIONARIES):
         return True
     return type(getattr(thing, "__dict__", None)) is dict or bool(slots_of(thing))

@@ -28,9 +28,10 @@ def _sized(model: torch.nn.Module) -> Iterable[Any]:
             yield from (vars(thing), thing._parameters, thing._buffers)
             if not thing._modules:  # else each child is compared
                 yield thing._modules
-        elif isinstance(thing, list | dict):
+            continue
+        if isinstance(thing, list | dict):
             yield thing
-        elif type(attributes := getattr(thing, "__dict__", None)) is dict and not callable(thing):
+        if type(attributes := getattr(thing, "__dict__", None)) is dict and not callable(thing):
             yield attributes
 
 
@@ -122,6 +123,9 @@ class Surroundings:
             self._empty = [thing for thing in sized if type(thing) in _BUILT_IN and not thing]
             self._sized = [thing for thing in sized if type(thing) not in _BUILT_IN or thing]
             self._sizes = list(map(len, self._sized))
+            sets = (thing for path, thing in reachable(model) if type(thing) is set and not is_private(path))
+            self._sets = [thing for thing in sets if len(thing) <= LARGEST_SET]
+            self._members = list(map(frozenset, self._sets))
             self._fixed = fixed
 
     def hold(self) -> bool:
@@ -141,6 +145,7 @@ class Surroundings:
                 and self._fixed.hold()
                 and (not self._children or list(chain.from_iterable(self._children)) == self._order)
                 and (not self._constants or self._constants.hold())
+                and (not self._sets or list(map(frozenset, self._sets)) == self._members)
                 and (not self._facts.settled or self._settled.hold())
                 and (not self._facts.state or self.state.hold())
             )
@@ -199,9 +204,12 @@ class Surroundings:
             return "a sub-module is of another class"
         if list(chain.from_iterable(self._children)) != self._order:
             return "sub-modules are in another order or have other names than at capture"
+        if list(map(frozenset, self._sets)) != self._members:
+            return "a set of the model has other members"
         return None
 
 
+LARGEST_SET = 64  # members: larger ones are data
 _BUILT_IN = (dict, list)  # empty where they are false
 
 

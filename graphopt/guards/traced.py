@@ -134,7 +134,7 @@ class TracedCheck:
         for i, name in enumerate(path):
             if name.startswith("["):
                 _, key = locate(self._model, path[: i + 1])
-                text += f"[{key!r}]"
+                text += f"[{key!r}]" if type(key) in (str, int) else f"[{self._named(key)}]"
             elif is_hook(name):
                 text = self._named(held(self._model, path[: i + 1]))
             elif " " in name:
