@@ -25,6 +25,7 @@ DEFAULTS = ("__defaults__", "__kwdefaults__")  # of functions
 PARTIAL = ("func", "args", "keywords")  # of functools.partial
 FORWARD_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 GLOBAL_FORWARD_HOOKS = ("_global_forward_hooks", "_global_forward_pre_hooks")  # of all modules
+LARGEST_SET = 64  # members: larger ones are data
 _DICTIONARIES = (dict, types.MappingProxyType)
 _PLAIN = (dict, OrderedDict, defaultdict, types.MappingProxyType)  # without attributes of their own
 
@@ -92,6 +93,12 @@ def is_private(path: Path) -> bool:
     """Whether a path goes through something that no other class should read: "_cache"."""
     plain = (*DEFAULTS, "__wrapped__")
     return any(name.startswith("_") and not is_hook(name) and name not in plain for name in path)
+
+
+def is_compared(path: Path, members: set[Any]) -> bool:
+    """Whether the members of a set are compared, which must be few: not those that no other class should
+    read."""
+    return len(members) <= LARGEST_SET and not is_private(path)
 
 
 def is_variable(name: str) -> bool:

@@ -5,7 +5,7 @@ The common case runs as a few C loops and straight-line code.
 
 from collections.abc import Iterable
 from itertools import chain
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 import torch
@@ -15,12 +15,22 @@ from graphopt.guards.entries import Entries, same_constant
 from graphopt.guards.facts import Facts, SettledFact
 from graphopt.guards.hooks import Hooks
 from graphopt.guards.modes import modes_check, reader
-from graphopt.guards.places import Attributes, Path, held, is_private, locate, modules_of, reachable
+from graphopt.guards.places import (
+    Attributes,
+    Path,
+    held,
+    is_compared,
+    is_private,
+    locate,
+    modules_of,
+    reachable,
+)
 from graphopt.guards.state import Looks, OwnedState
 
 
 def _sized(model: torch.nn.Module) -> Iterable[Any]:
-    """The containers that forward can see grow: attributes of modules and objects, lists, dictionaries."""
+    """The containers that forward can see grow: attributes of modules and objects, lists, dictionaries,
+    sets."""
     for path, thing in reachable(model):
         if is_private(path) or isinstance(thing, ModuleType):
             continue  # a namespace grows by every import
@@ -29,7 +39,7 @@ def _sized(model: torch.nn.Module) -> Iterable[Any]:
             if not thing._modules:  # else each child is compared
                 yield thing._modules
             continue
-        if isinstance(thing, list | dict):
+        if isinstance(thing, list | dict | set | MappingProxyType):
             yield thing
         if type(attributes := getattr(thing, "__dict__", None)) is dict and not callable(thing):
             yield attributes
@@ -123,8 +133,8 @@ class Surroundings:
             self._empty = [thing for thing in sized if type(thing) in _BUILT_IN and not thing]
             self._sized = [thing for thing in sized if type(thing) not in _BUILT_IN or thing]
             self._sizes = list(map(len, self._sized))
-            sets = (thing for path, thing in reachable(model) if type(thing) is set and not is_private(path))
-            self._sets = [thing for thing in sets if len(thing) <= LARGEST_SET]
+            sets = ((path, thing) for path, thing in reachable(model) if type(thing) is set)
+            self._sets = [thing for path, thing in sets if is_compared(path, thing)]
             self._members = list(map(frozenset, self._sets))
             self._fixed = fixed
 
@@ -209,7 +219,6 @@ class Surroundings:
         return None
 
 
-LARGEST_SET = 64  # members: larger ones are data
 _BUILT_IN = (dict, list)  # empty where they are false
 
 

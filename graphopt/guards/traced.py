@@ -20,6 +20,7 @@ from graphopt.guards.places import (
     ClassMembers,
     Path,
     held,
+    is_compared,
     is_hook,
     is_private,
     locate,
@@ -60,6 +61,10 @@ class TracedCheck:
         for path, thing in reachable(self._model):
             if type(thing) in (list, dict) and not is_private(path):
                 yield f"len({self._read(path)}) == {len(thing)}"
+            elif type(thing) is set and is_compared(path, thing):
+                yield from self._same_members(thing, self._read(path))
+            elif isinstance(thing, types.MappingProxyType):
+                yield "False"  # Dynamo does not look at what it shows
         for fact in self._facts.state:
             if not any(" " in name for name in fact.paths[0]):  # Dynamo guards tensors in closures
                 yield from self._tensor(fact)
@@ -111,6 +116,11 @@ class TracedCheck:
         yield f"type({read}) is {self._named(fact.kind)}"
         if fact.value is not None:
             yield from self._same_constant(fact.value.value, read)
+
+    def _same_members(self, members: set[Any], read: str) -> Iterator[str]:
+        yield f"len({read}) == {len(members)}"
+        for member in members:
+            yield f"{self._named(member)} in {read}" if type(member) in SCALARS else "False"
 
     def _same_constant(self, value: object, read: str) -> Iterator[str]:
         if value is None or isinstance(value, bool):

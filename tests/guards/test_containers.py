@@ -78,6 +78,25 @@ def test_a_change_of_it_is_noticed(what: str) -> None:
     assert torch.equal(opt(X), model(X))
 
 
+@pytest.mark.parametrize("what", CASES)
+def test_a_change_of_it_is_noticed_by_compilers(what: str) -> None:
+    made, read, change = CASES[what]
+    model = Holding(made(), read)
+    torch._dynamo.reset()
+    compiled = torch.compile(graphopt.optimize(model, (X,), measure=False).module, backend="eager")
+    assert torch.equal(compiled(X), model(X))
+    change(model.held)
+    assert torch.equal(compiled(X), model(X))
+
+
+def test_a_large_set_may_not_grow() -> None:
+    model = Holding(set(range(100)), len)
+    opt = graphopt.optimize(model, (X,), measure=False, on_guard="recapture")
+    assert torch.equal(opt(X), model(X))
+    model.held.add(1000)
+    assert torch.equal(opt(X), model(X))
+
+
 @pytest.mark.parametrize("what", EXCHANGED)
 def test_another_in_its_place_is_noticed(what: str) -> None:
     one, other, read = EXCHANGED[what]
