@@ -8,7 +8,8 @@ from fractions import Fraction
 
 import torch
 
-from graphopt.algebra.choices import ALONG, GATHER, INDEX, Choice
+from graphopt.algebra.choices import ALONG, Choice
+from graphopt.algebra.choosing import by_choice
 from graphopt.algebra.convolving import by_kernel, partly_summed
 from graphopt.algebra.kernels import kernel_of
 from graphopt.algebra.laying import Laid, Laying, ordered
@@ -16,7 +17,7 @@ from graphopt.algebra.matrices import is_added
 from graphopt.algebra.multiplying import Multiplying
 from graphopt.algebra.norms import is_norm
 from graphopt.algebra.pieces import Joined, Piece, Product, Read, Reduced, Total
-from graphopt.algebra.polynomial import Dims, Factor, Index, Polynomial, mixed
+from graphopt.algebra.polynomial import Dims, Factor, Index, Polynomial
 from graphopt.algebra.polynomial import along as access_of
 from graphopt.algebra.pricing import LONGEST_DOT, windows_of
 from graphopt.algebra.showing import (
@@ -28,9 +29,8 @@ from graphopt.algebra.stages import Stage
 from graphopt.algebra.windows import schedule
 from graphopt.draft import Draft
 from graphopt.errors import InvalidGraph
-from graphopt.ir.graph import Arg, Node, Value
+from graphopt.ir.graph import Node, Value
 from graphopt.ir.graph import Sequence as Operands
-from graphopt.ir.literal import Lit
 from graphopt.ir.operands import shape_of, type_of
 from graphopt.ir.types import TensorType
 
@@ -252,48 +252,10 @@ class Emission:
 
     def _chosen(self, choice: Choice, laid: Laid) -> Laid:
         """Gathered elements, in the place of the dimension that they are chosen along."""
-        inner = [index for index, _ in sorted(choice.accesses[-1].steps, key=lambda pair: -pair[1])]
-        size = shape_of(choice.leaf)[-1]
-        if choice.accesses[-1] != mixed(inner) or math.prod(index.size for index in inner) != size:
-            raise NotEmitted
         index = self._read(Factor(choice.index, choice.accesses[:-1]))
         if choice.is_whole or choice.by == ALONG:
             self.raising.add(choice.leaf.name)
-        if choice.by in (GATHER, ALONG):
-            return self._gathered(choice.by, index, laid, inner)
-        rest = [one for one in laid.order if one not in inner]
-        at = 0
-        if len(inner) == 1:
-            value, at = laid.value, laid.order.index(inner[0])
-        else:
-            value = self._lay.permuted(laid.value, laid.order, [*inner, *rest])
-            value = self._lay.reshaped(value, [size, *(one.size for one in rest)])
-        if choice.by == INDEX:
-            items: tuple[Arg, ...] = (*(Lit(None) for _ in range(at)), index.value)
-            value = self._lay.op("aten.index.Tensor", value, Operands("list", items))
-        else:
-            flat = self._lay.reshaped(index.value, [math.prod(shape_of(index.value))])
-            value = self._lay.op("aten.index_select.default", value, at, flat)
-        order = (*rest[:at], *index.order, *rest[at:])
-        return Laid(self._lay.reshaped(value, [one.size for one in order]), order)
-
-    def _gathered(self, by: str, index: Laid, laid: Laid, inner: Sequence[Index]) -> Laid:
-        """Elements of positions along `inner` that differ from place to place."""
-        places = [one for one in index.order if one in laid.order]
-        new = [one for one in index.order if one not in laid.order]
-        rest = [one for one in laid.order if one not in inner and one not in places]
-        value = self._lay.permuted(laid.value, laid.order, [*places, *inner, *rest])
-        sizes, ends = [one.size for one in places], [one.size for one in rest]
-        value = self._lay.reshaped(value, [*sizes, math.prod(one.size for one in inner), *ends])
-        chosen = self._lay.permuted(index.value, index.order, [*places, *new])
-        count = math.prod(one.size for one in new)
-        chosen = self._lay.reshaped(chosen, [*sizes, count, *(1 for _ in rest)])
-        if rest:
-            chosen = self._lay.op("aten.expand.default", chosen, [*sizes, count, *ends])
-        given = (len(places), chosen) if by == GATHER else (chosen, len(places))
-        value = self._lay.op(by, value, *given)
-        order = (*places, *new, *rest)
-        return Laid(self._lay.reshaped(value, [one.size for one in order]), order)
+        return by_choice(self._lay, choice, index, laid)
 
     def _convolved(self, piece: Piece, by: Fraction, rest: Laid | None = None) -> Laid | None:
         """A multiple of a product under windows as a convolution, with something added; None where it is

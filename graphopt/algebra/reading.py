@@ -9,7 +9,8 @@ import torch
 from graphopt.algebra.convolutions import CONVOLUTIONS
 from graphopt.algebra.equality import resolved
 from graphopt.algebra.fingerprint import is_told
-from graphopt.algebra.operators import GATHERS, READERS, Known, Operands
+from graphopt.algebra.gathers import GATHERS
+from graphopt.algebra.operators import READERS, Known, Operands
 from graphopt.algebra.polynomial import (
     NoPolynomial,
     Polynomial,

@@ -13,8 +13,8 @@ from graphopt.algebra.emission import Emission, Staged, span_of
 from graphopt.algebra.equality import resolved
 from graphopt.algebra.fingerprint import Field
 from graphopt.algebra.forms import Together
+from graphopt.algebra.gathers import GATHERS
 from graphopt.algebra.layout import AS_WRITTEN, Loose, reader
-from graphopt.algebra.operators import GATHERS
 from graphopt.algebra.orders import MOST_WORK
 from graphopt.algebra.pieces import Pieces, over_leaves
 from graphopt.algebra.polynomial import NoPolynomial, Polynomial, leaf

@@ -17,7 +17,7 @@ FILES = (
         "affine/maps.py", "affine/operands.py", "affine/weights.py", "algebra/attention.py",
         "algebra/certificate.py", "algebra/choices.py", "algebra/contraction.py",
         "algebra/convolutions.py", "algebra/equality.py", "algebra/expansions.py",
-        "algebra/fingerprint.py", "algebra/functions.py", "algebra/generality.py",
+        "algebra/fingerprint.py", "algebra/functions.py", "algebra/gathers.py", "algebra/generality.py",
         "algebra/improving.py", "algebra/layout.py", "algebra/narrowing.py", "algebra/norms.py",
         "algebra/operators.py", "algebra/polynomial.py", "algebra/reaches.py", "algebra/reading.py",
         "algebra/refusing.py", "algebra/regions.py", "algebra/stages.py", "algebra/views.py",
