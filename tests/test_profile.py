@@ -39,6 +39,13 @@ def test_a_table_grows_in_proportion_above_its_grid_and_stays_below() -> None:
     assert Table((), (3.0,)).at() == pytest.approx(3.0)
 
 
+def test_longer_rows_than_were_measured_count_as_more_rows() -> None:
+    table = Table(((1.0, 16.0, 256.0), (4.0, 64.0)), (2e-6, 2e-6, 3e-6, 4e-6, 9e-6, 3e-5))
+    assert table.by_rows(16, 64) == table.at(16, 64)
+    assert table.by_rows(2, 512) == table.at(16, 64)
+    assert table.by_rows(1, 1 << 20) == pytest.approx(3e-5 * (1 << 20) / (256 * 64))
+
+
 @pytest.mark.parametrize(
     ("axes", "seconds"),
     [(((1.0, 2.0),), (1.0,)), (((2.0, 1.0),), (1.0, 1.0)), (((0.0, 1.0),), (1.0, 1.0)), (((1.0,),), (0.0,)),
