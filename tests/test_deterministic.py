@@ -43,4 +43,4 @@ def test_two_processes_with_other_hash_seeds_decide_alike() -> None:
         )
         said.append(run.stdout)
     assert said[0] == said[1]
-    assert "sum-product" in said[0] and "derived-parameter" in said[0]
+    assert "sum-product" in said[0]
